@@ -1,0 +1,3 @@
+//! The process: what stands around the workers.
+
+pub mod log;
