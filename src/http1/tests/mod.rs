@@ -1,0 +1,3 @@
+//! Tests that need room or more than one module: heads, chunked bodies and forwarded heads.
+
+mod heads;
