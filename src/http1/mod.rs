@@ -6,7 +6,9 @@
 //! request-smuggling attack.
 
 pub mod field;
+pub mod framing;
 pub mod head;
+pub mod target;
 
 #[cfg(test)]
 mod tests;
