@@ -5,6 +5,7 @@
 //! repaired, in requests and in responses alike. A proxy that guesses is the first half of a
 //! request-smuggling attack.
 
+pub mod chunked;
 pub mod field;
 pub mod framing;
 pub mod head;
