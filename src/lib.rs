@@ -1,3 +1,4 @@
-//! phantom-frame.
+//! phantom-frame: a WebSocket-facing reverse proxy for Linux on `io_uring`.
 
+pub mod http1;
 pub mod server;
