@@ -46,8 +46,8 @@ pub struct ResponseForward<'a> {
 /// Appends the head of a final response to `out`.
 ///
 /// The status line says HTTP/1.1, our own version, and keeps the reason. Fields keep their order,
-/// number and spelling, without those about the backend's connection (RFC 9110 §7.6.1). A 204
-/// carries no length, whatever the backend sent (RFC 9110 §8.6).
+/// number and spelling, without those about the backend's connection (RFC 9110 §7.6.1), except that a
+/// 426 keeps its Upgrade. A 204 carries no length, whatever the backend sent (RFC 9110 §8.6).
 pub fn response<B: AsRef<[u8]>>(
     out: &mut Vec<u8>,
     head: &ResponseHead<B>,
@@ -61,10 +61,21 @@ pub fn response<B: AsRef<[u8]>>(
     if how.framing == ReplyFraming::Chunked {
         write_framing(out, Framing::Chunked);
     }
-    match how.connection {
-        Connection::Implied => {}
-        Connection::Close => write_field(out, b"Connection", b"close"),
-        Connection::KeepAlive => write_field(out, b"Connection", b"keep-alive"),
+    // A 426 must name the protocols it wants (RFC 9110 §15.5.22): here the field is the message.
+    let names_protocols = head.status() == 426 && fields.has("upgrade");
+    if names_protocols {
+        for value in fields.all("upgrade") {
+            write_field(out, b"Upgrade", value);
+        }
+    }
+    match (how.connection, names_protocols) {
+        (Connection::Implied, false) => {}
+        (Connection::Implied | Connection::KeepAlive, true) => {
+            write_field(out, b"Connection", b"Upgrade");
+        }
+        (Connection::Close, true) => write_field(out, b"Connection", b"Upgrade, close"),
+        (Connection::Close, false) => write_field(out, b"Connection", b"close"),
+        (Connection::KeepAlive, false) => write_field(out, b"Connection", b"keep-alive"),
     }
     if !how.date.is_empty() && !fields.has("date") {
         write_field(out, b"Date", how.date);

@@ -263,6 +263,25 @@ fn a_response_says_what_becomes_of_the_connection() {
 }
 
 #[test]
+fn only_a_426_keeps_the_protocols_it_names() {
+    let fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\nDate: B\r\n";
+    assert_eq!(
+        answer("426 Upgrade Required", fields, &HOW),
+        "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\nDate: B\r\n\
+         Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    );
+    let closing = ResponseForward { connection: Connection::Close, ..HOW };
+    assert!(
+        answer("426 Upgrade Required", fields, &closing)
+            .ends_with("Connection: Upgrade, close\r\n\r\n")
+    );
+    assert_eq!(
+        answer("200 OK", fields, &HOW),
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: B\r\n\r\n"
+    );
+}
+
+#[test]
 fn the_backends_date_wins() {
     let fields = "Connection: Date\r\ndate: B\r\n";
     assert_eq!(answer("200 OK", fields, &HOW), "HTTP/1.1 200 OK\r\ndate: B\r\n\r\n");
