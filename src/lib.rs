@@ -1,1 +1,3 @@
 //! phantom-frame.
+
+pub mod config;
