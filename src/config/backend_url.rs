@@ -20,7 +20,8 @@ pub struct BackendUrl {
     pub host: String,
     /// 80 unless the URL says otherwise; never 0.
     pub port: u16,
-    /// What is put in front of every request path: empty, or begins with `/` and does not end in one.
+    /// What is put in front of every request path: empty, or begins with `/` and does not end in
+    /// one.
     pub base_path: String,
     /// The value of a `Host` field that names this backend (RFC 9110 §7.2): an IPv6 address in
     /// brackets, the port left out when it is 80.
@@ -140,7 +141,8 @@ fn write_authority(host: &str, port: u16) -> String {
     if port == HTTP_PORT { host } else { format!("{host}:{port}") }
 }
 
-/// `pchar` and `/` of RFC 3986 §3.3; that two hexadecimal digits follow a `%` is the backend's to see.
+/// `pchar` and `/` of RFC 3986 §3.3; that two hexadecimal digits follow a `%` is the backend's to
+/// see.
 pub(super) fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@".contains(&byte)
 }

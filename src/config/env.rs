@@ -44,8 +44,8 @@ pub(super) fn process_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Reads the file that the root key `dotenv` names: `true` is `.env` in the current directory and may
-/// be absent, a path must be there.
+/// Reads the file that the root key `dotenv` names: `true` is `.env` in the current directory and
+/// may be absent, a path must be there.
 pub(super) fn read_dotenv(root: &Table) -> Result<BTreeMap<String, String>, Fault> {
     let Some(node) = root.find(DOTENV) else { return Ok(BTreeMap::new()) };
     // Of another type, or to be replaced: told with all other faults.
@@ -120,9 +120,9 @@ fn look_up(reference: &str, env: &dyn Fn(&str) -> Option<String>) -> Raw {
     }
 }
 
-/// Reads `KEY=VALUE` lines: `#` comments, an optional `export`, values bare or in single (literal) or
-/// double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$`). A quoted value may span lines. Variables in values are
-/// not expanded.
+/// Reads `KEY=VALUE` lines: `#` comments, an optional `export`, values bare or in single (literal)
+/// or double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$`). A quoted value may span lines.
+/// Variables in values are not expanded.
 fn parse_dotenv(text: &str) -> Result<BTreeMap<String, String>, Complaint> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut variables = BTreeMap::new();
@@ -208,8 +208,10 @@ mod tests {
 
     #[test]
     fn a_dotenv_file_is_read_line_by_line() {
-        let text = "\u{feff}# comment\r\n\nA=1\r\nexport B = two words # said so\nC='$x # \"y\"' # z\n\
-                    D=\"a\\nb \\\"q\\\" \\$ \\\\ \\d\"\nE=\nF=#\nG=a#b\nH=x=y\nI=\"one\ntwo\"\nA=2\nJ=last";
+        let text = "\u{feff}# comment\r\n\nA=1\r\nexport B = two words # said so\n\
+                    C='$x # \"y\"' # z\n\
+                    D=\"a\\nb \\\"q\\\" \\$ \
+                    \\\\ \\d\"\nE=\nF=#\nG=a#b\nH=x=y\nI=\"one\ntwo\"\nA=2\nJ=last";
         let found = parse_dotenv(text).unwrap();
         let expected = [
             ("A", "2"),

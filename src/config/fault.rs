@@ -103,7 +103,8 @@ mod tests {
         assert_eq!(bare.to_string(), "cannot be read");
         assert_eq!(
             Faults(vec![fault, bare]).to_string(),
-            "line 12: server.api.proxy_url: not a URL; try `http://localhost:8080`\ncannot be read"
+            "line 12: server.api.proxy_url: not a URL; try \
+                `http://localhost:8080`\ncannot be read"
         );
     }
 }

@@ -1,9 +1,9 @@
 //! The configuration: one TOML file, or one URL, turned into a [`Config`] that is valid by
 //! construction.
 //!
-//! Faults are collected, never returned one by one: a person who starts the program sees all of them
-//! at once, each with its key, its line and what to do. Keys stand in one table (`schema`), from which
-//! reading, defaults, warnings and the reference are made.
+//! Faults are collected, never returned one by one: a person who starts the program sees all of
+//! them at once, each with its key, its line and what to do. Keys stand in one table (`schema`),
+//! from which reading, defaults, warnings and the reference are made.
 //!
 //! A file goes one way: text -> tree with lines (`raw`) -> environment (`env`) -> values (`value`,
 //! `check`) -> `Config` (`document`).
@@ -90,7 +90,8 @@ pub enum Cores {
     All,
     /// This many of them, at least 1. Whether there are as many is not known here.
     Count(usize),
-    /// The CPUs with these ids; at least one, no two the same. Whether they exist is not known here.
+    /// The CPUs with these ids; at least one, no two the same. Whether they exist is not known
+    /// here.
     Ids(Vec<usize>),
 }
 
@@ -177,7 +178,8 @@ pub struct Loaded {
 }
 
 impl Config {
-    /// Returns the defaults with one route, `default`, that sends everything to the backend at `url`.
+    /// Returns the defaults with one route, `default`, that sends everything to the backend at
+    /// `url`.
     ///
     /// # Errors
     ///
@@ -201,8 +203,8 @@ impl Config {
 
 /// Reads and checks the file at `path`; `strict` (`--check`) turns unknown keys into faults.
 ///
-/// `$env:` strings are replaced from the environment of this process and then from the file that the
-/// key `dotenv` names; a relative path of that file starts at the current directory.
+/// `$env:` strings are replaced from the environment of this process and then from the file that
+/// the key `dotenv` names; a relative path of that file starts at the current directory.
 ///
 /// # Errors
 ///
@@ -221,7 +223,8 @@ pub fn load(path: &Path, strict: bool) -> Result<Loaded, Faults> {
     document::check(&root, strict)
 }
 
-/// Checks the text of a file: what [`load`] does after reading, with the variables that `env` knows.
+/// Checks the text of a file: what [`load`] does after reading, with the variables that `env`
+/// knows.
 ///
 /// Touches neither files nor the environment; `dotenv` is checked but not followed.
 ///

@@ -182,7 +182,11 @@ mod tests {
 
     #[test]
     fn entries_keep_the_order_and_the_lines_of_the_file() {
-        let tree = parse("b = 1\n\n[z]\nk = [\n  1,\n  2,\n]\n[a.x]\n[[a.y]]\n[[a.y]]\n").unwrap();
+        let tree = parse(
+            "b = 1\n\n[z]\nk = [\n  1,\n  \
+            2,\n]\n[a.x]\n[[a.y]]\n[[a.y]]\n",
+        )
+        .unwrap();
         let keys: Vec<_> = tree.entries.iter().map(|e| (e.key.as_str(), e.node.line)).collect();
         assert_eq!(keys, [("b", Some(1)), ("z", Some(3)), ("a", Some(8))]);
         let z = tree.find("z").unwrap().as_table().unwrap();

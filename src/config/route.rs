@@ -112,7 +112,8 @@ pub struct CacheRules {
     pub compress: CompressStrategy,
     /// Where entries are kept.
     pub storage_mode: CacheStorageMode,
-    /// The directory of [`CacheStorageMode::Filesystem`]; `None` is one below the temporary directory.
+    /// The directory of [`CacheStorageMode::Filesystem`]; `None` is one below the temporary
+    /// directory.
     pub directory: Option<PathBuf>,
     /// How many 404 answers are kept; 0 keeps none.
     pub cache_404_capacity: usize,

@@ -137,6 +137,11 @@ pub(super) struct Inactive {
 }
 
 impl Key {
+    const fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
+        self
+    }
+
     const fn old(mut self) -> Self {
         self.in_old_form = true;
         self
@@ -156,14 +161,8 @@ impl Key {
     }
 }
 
-const fn key(
-    place: Place,
-    name: &'static str,
-    kind: Kind,
-    default: &'static str,
-    doc: &'static str,
-) -> Key {
-    Key { place, name, kind, default, doc, in_old_form: false, inactive: None }
+const fn key(place: Place, name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { place, name, kind, default, doc: "", in_old_form: false, inactive: None }
 }
 
 /// The rows that `[place]` takes.
@@ -175,6 +174,9 @@ pub(super) fn rows(place: Place) -> impl Iterator<Item = &'static Key> {
 const PORT: Kind = Kind::Number { min: 0, max: 65535 };
 const NEVER: Kind = Kind::Span { zero: Some("never") };
 const NOT_ZERO: Kind = Kind::Span { zero: None };
+
+const STRATEGIES: &[&str] =
+    &["all", "none", "only_html", "no_images", "only_images", "only_assets"];
 
 const NO_CACHE: &str = "nothing is cached in this version";
 const NO_TLS: &str = "this version does not serve TLS";
@@ -189,86 +191,166 @@ pub(super) static KEYS: &[Key] = {
     };
     use Place::{Limits, OldServer, Root, Route, Runtime, Timeouts, Webhook};
     &[
-        key(Root, "http_port", PORT, "3000", "Port for HTTP; 0 = any free port."),
-        key(Root, "bind", Addresses, "\"0.0.0.0\"", "Addresses to listen on, IPv4 and IPv6."),
-        key(Root, "https_port", Number { min: 1, max: 65535 }, "", "Port for HTTPS; needs `cert_path` and `key_path`.")
+        key(Root, "http_port", PORT, "3000").doc("Port for HTTP; 0 = any free port."),
+        key(Root, "bind", Addresses, "\"0.0.0.0\"").doc("Addresses to listen on, IPv4 and IPv6."),
+        key(Root, "https_port", Number { min: 1, max: 65535 }, "")
+            .doc("Port for HTTPS; needs `cert_path` and `key_path`.")
             .inactive("", NO_TLS),
-        key(Root, "cert_path", Text, "", "PEM file of the certificate chain.").inactive("", NO_TLS),
-        key(Root, "key_path", Text, "", "PEM file of the private key.").inactive("", NO_TLS),
-        key(Root, "control_port", PORT, "17809", "Port of the control endpoint.")
+        key(Root, "cert_path", Text, "")
+            .doc("PEM file of the certificate chain.")
+            .inactive("", NO_TLS),
+        key(Root, "key_path", Text, "").doc("PEM file of the private key.").inactive("", NO_TLS),
+        key(Root, "control_port", PORT, "17809")
+            .doc("Port of the control endpoint.")
             .old()
             .inactive("", NO_CONTROL),
-        key(Root, "control_auth", Text, "", "Bearer token of the control endpoint.")
+        key(Root, "control_auth", Text, "")
+            .doc("Bearer token of the control endpoint.")
             .old()
             .inactive("", NO_CONTROL),
-        key(Root, "dotenv", FlagOrText, "false", "Where `$env:` variables also come from: `true` = `.env` in the current directory, if there is one; a path = that file. Variables of the process win."),
-        key(Root, "drain_timeout", Span { zero: Some("at once") }, "\"30s\"", "How long tunnels and requests may go on after SIGTERM."),
-        key(Root, "log_format", Choice(&["text", "json"]), "\"text\"", "Form of the log on stdout."),
-        key(Root, "trusted_proxies", Networks, "[]", "Proxies whose `X-Forwarded-*` fields are believed: addresses and networks such as `10.0.0.0/8`."),
-        key(Root, "runtime", Table, "", "Threads and their drivers."),
-        key(Root, "timeouts", Table, "", "How long things may take."),
-        key(Root, "limits", Table, "", "How much there may be of things."),
-        key(Root, "server", Table, "", "One block per route."),
-        key(Runtime, "cores", Cores, "\"all\"", "Which cores run a worker: `\"all\"` the process may use, a number of them, or a list of CPU ids."),
-        key(Runtime, "pin", Flag, "true", "Whether a worker stays on its core."),
-        key(Runtime, "driver", Choice(&["auto", "io_uring", "epoll"]), "\"auto\"", "`auto` takes io_uring where the system allows it, else epoll with a warning; `io_uring` refuses to start instead."),
-        key(Runtime, "ring_entries", Number { min: 64, max: 32768 }, "4096", "Submission entries of a worker's ring."),
-        key(Timeouts, "head", NOT_ZERO, "\"10s\"", "From the first to the last byte of a request head."),
-        key(Timeouts, "keepalive", NOT_ZERO, "\"75s\"", "From one request of a connection to the next."),
-        key(Timeouts, "connect", NOT_ZERO, "\"5s\"", "To connect to a backend, all of its addresses together."),
-        key(Timeouts, "response_head", NEVER, "\"60s\"", "From the end of the request to the backend's response head."),
-        key(Timeouts, "body_idle", NEVER, "\"60s\"", "Without a byte of a body moving."),
-        key(Timeouts, "tunnel_idle", NEVER, "\"1h\"", "Without a byte in a tunnel, either way."),
-        key(Timeouts, "tunnel_half_close", NEVER, "\"30s\"", "From the close of one side of a tunnel to the close of the other."),
-        key(Limits, "head_bytes", Bytes { min: 1 << 10, max: 1 << 20 }, "\"32KiB\"", "Bytes of a head."),
-        key(Limits, "head_fields", Number { min: 1, max: 512 }, "100", "Fields of a head."),
-        key(Limits, "connections", Number { min: 1, max: 10_000_000 }, "", "Client connections of the process; unset: as many as RLIMIT_NOFILE allows."),
-        key(Limits, "tunnels", Number { min: 1, max: 10_000_000 }, "", "Tunnels of the process; unset: no limit of their own."),
-        key(Limits, "pool_idle", Number { min: 0, max: 65536 }, "64", "Idle connections kept per backend and core; 0 keeps none."),
-        key(Limits, "pool_idle_age", NOT_ZERO, "\"60s\"", "How long an idle connection to a backend is kept."),
-        key(Route, "bind_to", Mount, "\"*\"", "Prefix of the paths this route takes, stripped before they are forwarded; `\"*\"` or `\"/\"` = what no other route takes."),
-        key(Route, "proxy_url", Backend, "\"http://localhost:8080\"", "The backend: `http://host[:port][/base]`.").old(),
-        key(Route, "enable_websocket", Flag, "true", "Whether requests may upgrade; `false` answers 501.").old(),
-        key(Route, "upgrade_protocols", Protocols, "\"any\"", "To what requests may upgrade: `\"any\"`, or a list such as `[\"websocket\"]`.").old(),
-        key(Route, "host_header", Host, "\"preserve\"", "The `Host` the backend sees: the client's (`preserve`), the one of `proxy_url` (`backend`), or a literal.").old(),
-        key(Route, "forward_get_only", Flag, "false", "Whether every method but GET is answered with 405.").old(),
-        key(Route, "proxy_mode", Choice(&["dynamic", "pre_generate"]), "\"dynamic\"", "`pre_generate` fetches `pre_generate_paths` ahead of requests.")
-            .inactive("\"dynamic\"", "nothing is fetched ahead in this version: requests go to the backend, and upgrades are refused unless `pre_generate_fallthrough` is true"),
-        key(Route, "pre_generate_paths", Texts, "[]", "Paths to fetch ahead.")
+        key(Root, "dotenv", FlagOrText, "false").doc(
+            "Where `$env:` variables also come from: `true` = `.env` in the current \
+             directory, if there is one; a path = that file. Variables of the process \
+             win.",
+        ),
+        key(Root, "drain_timeout", Span { zero: Some("at once") }, "\"30s\"")
+            .doc("How long tunnels and requests may go on after SIGTERM."),
+        key(Root, "log_format", Choice(&["text", "json"]), "\"text\"")
+            .doc("Form of the log on stdout."),
+        key(Root, "trusted_proxies", Networks, "[]").doc(
+            "Proxies whose `X-Forwarded-*` fields are believed: addresses and networks \
+             such as `10.0.0.0/8`.",
+        ),
+        key(Root, "runtime", Table, "").doc("Threads and their drivers."),
+        key(Root, "timeouts", Table, "").doc("How long things may take."),
+        key(Root, "limits", Table, "").doc("How much there may be of things."),
+        key(Root, "server", Table, "").doc("One block per route."),
+        key(Runtime, "cores", Cores, "\"all\"").doc(
+            "Which cores run a worker: `\"all\"` the process may use, a number of them, \
+             or a list of CPU ids.",
+        ),
+        key(Runtime, "pin", Flag, "true").doc("Whether a worker stays on its core."),
+        key(Runtime, "driver", Choice(&["auto", "io_uring", "epoll"]), "\"auto\"").doc(
+            "`auto` takes io_uring where the system allows it, else epoll with a \
+             warning; `io_uring` refuses to start instead.",
+        ),
+        key(Runtime, "ring_entries", Number { min: 64, max: 32768 }, "4096")
+            .doc("Submission entries of a worker's ring."),
+        key(Timeouts, "head", NOT_ZERO, "\"10s\"")
+            .doc("From the first to the last byte of a request head."),
+        key(Timeouts, "keepalive", NOT_ZERO, "\"75s\"")
+            .doc("From one request of a connection to the next."),
+        key(Timeouts, "connect", NOT_ZERO, "\"5s\"")
+            .doc("To connect to a backend, all of its addresses together."),
+        key(Timeouts, "response_head", NEVER, "\"60s\"")
+            .doc("From the end of the request to the backend's response head."),
+        key(Timeouts, "body_idle", NEVER, "\"60s\"").doc("Without a byte of a body moving."),
+        key(Timeouts, "tunnel_idle", NEVER, "\"1h\"")
+            .doc("Without a byte in a tunnel, either way."),
+        key(Timeouts, "tunnel_half_close", NEVER, "\"30s\"")
+            .doc("From the close of one side of a tunnel to the close of the other."),
+        key(Limits, "head_bytes", Bytes { min: 1 << 10, max: 1 << 20 }, "\"32KiB\"")
+            .doc("Bytes of a head."),
+        key(Limits, "head_fields", Number { min: 1, max: 512 }, "100").doc("Fields of a head."),
+        key(Limits, "connections", Number { min: 1, max: 10_000_000 }, "")
+            .doc("Client connections of the process; unset: as many as RLIMIT_NOFILE allows."),
+        key(Limits, "tunnels", Number { min: 1, max: 10_000_000 }, "")
+            .doc("Tunnels of the process; unset: no limit of their own."),
+        key(Limits, "pool_idle", Number { min: 0, max: 65536 }, "64")
+            .doc("Idle connections kept per backend and core; 0 keeps none."),
+        key(Limits, "pool_idle_age", NOT_ZERO, "\"60s\"")
+            .doc("How long an idle connection to a backend is kept."),
+        key(Route, "bind_to", Mount, "\"*\"").doc(
+            "Prefix of the paths this route takes, stripped before they are forwarded; \
+             `\"*\"` or `\"/\"` = what no other route takes.",
+        ),
+        key(Route, "proxy_url", Backend, "\"http://localhost:8080\"")
+            .doc("The backend: `http://host[:port][/base]`.")
+            .old(),
+        key(Route, "enable_websocket", Flag, "true")
+            .doc("Whether requests may upgrade; `false` answers 501.")
+            .old(),
+        key(Route, "upgrade_protocols", Protocols, "\"any\"")
+            .doc(
+                "To what requests may upgrade: `\"any\"`, or a list such as \
+             `[\"websocket\"]`.",
+            )
+            .old(),
+        key(Route, "host_header", Host, "\"preserve\"")
+            .doc(
+                "The `Host` the backend sees: the client's (`preserve`), the one of \
+             `proxy_url` (`backend`), or a literal.",
+            )
+            .old(),
+        key(Route, "forward_get_only", Flag, "false")
+            .doc("Whether every method but GET is answered with 405.")
+            .old(),
+        key(Route, "proxy_mode", Choice(&["dynamic", "pre_generate"]), "\"dynamic\"")
+            .doc("`pre_generate` fetches `pre_generate_paths` ahead of requests.")
+            .inactive(
+                "\"dynamic\"",
+                "nothing is fetched ahead in this version: requests go to the backend, and \
+             upgrades are refused unless `pre_generate_fallthrough` is true",
+            ),
+        key(Route, "pre_generate_paths", Texts, "[]")
+            .doc("Paths to fetch ahead.")
             .inactive("[]", "nothing is fetched ahead in this version"),
-        key(Route, "pre_generate_fallthrough", Flag, "false", "With `pre_generate`: whether other paths, and upgrades, go to the backend."),
-        key(Route, "cache_strategy", Choice(&["all", "none", "only_html", "no_images", "only_images", "only_assets"]), "\"all\"", "Types of content to cache.")
+        key(Route, "pre_generate_fallthrough", Flag, "false")
+            .doc("With `pre_generate`: whether other paths, and upgrades, go to the backend."),
+        key(Route, "cache_strategy", Choice(STRATEGIES), "\"all\"")
+            .doc("Types of content to cache.")
             .old()
             .inactive("\"none\"", NO_CACHE),
-        key(Route, "include_paths", Texts, "[]", "Paths to cache, `[METHOD ]pattern`; empty = all.")
+        key(Route, "include_paths", Texts, "[]")
+            .doc("Paths to cache, `[METHOD ]pattern`; empty = all.")
             .old()
             .inactive("[]", NO_CACHE),
-        key(Route, "exclude_paths", Texts, "[]", "Paths not to cache; overrides `include_paths`.")
+        key(Route, "exclude_paths", Texts, "[]")
+            .doc("Paths not to cache; overrides `include_paths`.")
             .old()
             .inactive("[]", NO_CACHE),
-        key(Route, "compress_strategy", Choice(&["none", "brotli", "gzip", "deflate"]), "\"brotli\"", "How cached responses are kept.")
-            .old()
-            .inactive("\"none\"", NO_CACHE),
-        key(Route, "cache_404_capacity", Number { min: 0, max: 10_000_000 }, "100", "404 answers to cache; 0 caches none.")
+        key(
+            Route,
+            "compress_strategy",
+            Choice(&["none", "brotli", "gzip", "deflate"]),
+            "\"brotli\"",
+        )
+        .doc("How cached responses are kept.")
+        .old()
+        .inactive("\"none\"", NO_CACHE),
+        key(Route, "cache_404_capacity", Number { min: 0, max: 10_000_000 }, "100")
+            .doc("404 answers to cache; 0 caches none.")
             .old()
             .inactive("0", NO_CACHE),
-        key(Route, "use_404_meta", Flag, "false", "Whether a page can mark itself as a 404 answer.")
+        key(Route, "use_404_meta", Flag, "false")
+            .doc("Whether a page can mark itself as a 404 answer.")
             .old()
             .inactive("false", NO_CACHE),
-        key(Route, "cache_storage_mode", Choice(&["memory", "filesystem"]), "\"memory\"", "Where cached responses are kept.")
+        key(Route, "cache_storage_mode", Choice(&["memory", "filesystem"]), "\"memory\"")
+            .doc("Where cached responses are kept.")
             .old()
             .inactive("", NO_CACHE),
-        key(Route, "cache_directory", Text, "", "Directory of `cache_storage_mode = \"filesystem\"`.")
+        key(Route, "cache_directory", Text, "")
+            .doc("Directory of `cache_storage_mode = \"filesystem\"`.")
             .old()
             .inactive("", NO_CACHE),
-        key(Route, "execute", Text, "", "Command to start before listening.").inactive("", NO_EXECUTE),
-        key(Route, "execute_dir", Text, "", "Directory in which `execute` runs.").inactive("", NO_EXECUTE),
-        key(Route, "webhooks", Tables, "", "Whom to ask or tell about requests.")
-            .inactive("[]", "webhooks are not called in this version: a blocking webhook does NOT guard the route"),
-        key(Webhook, "url", Url, "", "Where to send the request's head."),
-        key(Webhook, "type", Choice(&["blocking", "notify", "cache_key"]), "\"notify\"", "What the answer means."),
-        key(Webhook, "timeout_ms", Number { min: 1, max: 3_600_000 }, "5000", "How long the answer may take, in milliseconds."),
-        key(OldServer, "proxy_port", PORT, "", "Old name of the root key `http_port`."),
+        key(Route, "execute", Text, "")
+            .doc("Command to start before listening.")
+            .inactive("", NO_EXECUTE),
+        key(Route, "execute_dir", Text, "")
+            .doc("Directory in which `execute` runs.")
+            .inactive("", NO_EXECUTE),
+        key(Route, "webhooks", Tables, "").doc("Whom to ask or tell about requests.").inactive(
+            "[]",
+            "webhooks are not called in this version: a blocking webhook does NOT guard \
+             the route",
+        ),
+        key(Webhook, "url", Url, "").doc("Where to send the request's head."),
+        key(Webhook, "type", Choice(&["blocking", "notify", "cache_key"]), "\"notify\"")
+            .doc("What the answer means."),
+        key(Webhook, "timeout_ms", Number { min: 1, max: 3_600_000 }, "5000")
+            .doc("How long the answer may take, in milliseconds."),
+        key(OldServer, "proxy_port", PORT, "").doc("Old name of the root key `http_port`."),
     ]
 };
 

@@ -1,7 +1,7 @@
 //! From a node to the value its key asks for.
 //!
-//! What the file says literally must have the key's type; what comes from the environment is text and
-//! is coerced to it. Text from the environment is never repeated in a complaint.
+//! What the file says literally must have the key's type; what comes from the environment is text
+//! and is coerced to it. Text from the environment is never repeated in a complaint.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;

@@ -7,9 +7,14 @@ fn a_value_of_another_type_is_refused() {
     for (text, expected) in [
         (
             "http_port = '3000'",
-            "http_port: expected a number from 0 to 65535, found the string \"3000\"; try `3000` without quotes",
+            "http_port: expected a number from 0 to 65535, found the string \"3000\"; \
+                try `3000` without quotes",
         ),
-        ("http_port = 'x'", "http_port: expected a number from 0 to 65535, found the string \"x\""),
+        (
+            "http_port = 'x'",
+            "http_port: expected a number from 0 to 65535, found the \
+            string \"x\"",
+        ),
         ("http_port = 1.5", "http_port: expected a number from 0 to 65535, found the number 1.5"),
         ("http_port = true", "http_port: expected a number from 0 to 65535, found `true`"),
         ("http_port = []", "http_port: expected a number from 0 to 65535, found a list"),
@@ -17,7 +22,8 @@ fn a_value_of_another_type_is_refused() {
         ("http_port = {}", "http_port: expected a number from 0 to 65535, found a table"),
         (
             "drain_timeout = 1.5",
-            "drain_timeout: expected a duration such as `\"10s\"` (0 = at once), found the number 1.5",
+            "drain_timeout: expected a duration such as `\"10s\"` (0 = at once), found \
+                the number 1.5",
         ),
         ("drain_timeout = '10 s'", "drain_timeout: \"10 s\" is not a duration; try"),
         ("control_auth = 1", "control_auth: expected a string, found the number 1"),
@@ -38,7 +44,8 @@ fn a_value_of_another_type_is_refused() {
         ("trusted_proxies = ['10.0.0.0/33']", "trusted_proxies[0]: \"10.0.0.0/33\" is neither"),
         (
             "log_format = 'jsn'",
-            "log_format: expected one of `\"text\"`, `\"json\"`, found the string \"jsn\"; did you mean `\"json\"`?",
+            "log_format: expected one of `\"text\"`, `\"json\"`, found the string \
+                \"jsn\"; did you mean `\"json\"`?",
         ),
         ("runtime = 1", "runtime: expected a table, found the number 1"),
         ("https_port = 443", "cert_path: `cert_path` is required when `https_port` is set"),
@@ -49,7 +56,8 @@ fn a_value_of_another_type_is_refused() {
     for (text, expected) in [
         (
             "[runtime]\npin = 'true'",
-            "runtime.pin: expected `true` or `false`, found the string \"true\"; try `true` without quotes",
+            "runtime.pin: expected `true` or `false`, found the string \"true\"; try \
+                `true` without quotes",
         ),
         ("[runtime]\npin = 1", "runtime.pin: expected `true` or `false`, found the number 1"),
         ("[runtime]\ncores = 'some'", "runtime.cores: expected `\"all\"`, a number of cores"),
@@ -58,7 +66,8 @@ fn a_value_of_another_type_is_refused() {
         ("[runtime]\ncores = [-1]", "runtime.cores[0]: expected a CPU id"),
         (
             "[runtime]\ndriver = 'uring'",
-            "runtime.driver: expected one of `\"auto\"`, `\"io_uring\"`, `\"epoll\"`, found the string \"uring\"; did you mean `\"io_uring\"`?",
+            "runtime.driver: expected one of `\"auto\"`, `\"io_uring\"`, `\"epoll\"`, \
+                found the string \"uring\"; did you mean `\"io_uring\"`?",
         ),
         ("[limits]\nhead_bytes = '32KB'", "limits.head_bytes: \"32KB\" is not a size in bytes"),
     ] {
@@ -70,7 +79,11 @@ fn a_value_of_another_type_is_refused() {
 #[test]
 fn a_faulty_route_is_refused() {
     for (text, expected) in [
-        ("proxy_url = 'https://h'", "proxy_url: TLS to backends is not available in this version"),
+        (
+            "proxy_url = 'https://h'",
+            "proxy_url: TLS to backends is not available in \
+            this version",
+        ),
         ("proxy_url = 'localhost:80'", "proxy_url: not a URL: `http://` is missing; try"),
         ("proxy_url = 'http://u:p@h'", "proxy_url: a user name or password"),
         ("proxy_url = 'http://h?q'", "proxy_url: a backend URL has no query"),
@@ -81,17 +94,23 @@ fn a_faulty_route_is_refused() {
         ("enable_websocket = 'yes'", "enable_websocket: expected `true` or `false`"),
         (
             "upgrade_protocols = 'websocket'",
-            "upgrade_protocols: expected `\"any\"` or a list of protocol names, found the string \"websocket\"; try `\"any\"` or `[\"websocket\"]`",
+            "upgrade_protocols: expected `\"any\"` or a list of protocol names, found \
+                the string \"websocket\"; try `\"any\"` or `[\"websocket\"]`",
         ),
         (
             "upgrade_protocols = []",
-            "upgrade_protocols: an empty list: no request could upgrade; try `enable_websocket = false`",
+            "upgrade_protocols: an empty list: no request could upgrade; try \
+                `enable_websocket = false`",
         ),
         ("upgrade_protocols = ['web socket']", "upgrade_protocols[0]: \"web socket\" is not"),
         ("upgrade_protocols = ['']", "upgrade_protocols[0]: expected a string, found an empty"),
         ("host_header = 'a b'", "host_header: the host is neither a name nor an address; try"),
         ("host_header = 'http://h'", "host_header: "),
-        ("proxy_mode = 'static'", "proxy_mode: expected one of `\"dynamic\"`, `\"pre_generate\"`"),
+        (
+            "proxy_mode = 'static'",
+            "proxy_mode: expected one of `\"dynamic\"`, \
+            `\"pre_generate\"`",
+        ),
         ("cache_strategy = 'html'", "cache_strategy: expected one of"),
         ("cache_404_capacity = -1", "cache_404_capacity: expected a number from 0"),
         ("include_paths = '/a'", "include_paths: expected a list of strings"),
@@ -100,7 +119,11 @@ fn a_faulty_route_is_refused() {
         ("webhooks = [1]", "webhooks: expected a table, found the number 1"),
         ("webhooks = [{ type = 'notify' }]", "webhooks[0].url: missing field `url`"),
         ("webhooks = [{ url = 'h' }]", "webhooks[0].url: not an `http://` or `https://` URL"),
-        ("webhooks = [{ url = 'http://h', type = 'block' }]", "webhooks[0].type: expected one of"),
+        (
+            "webhooks = [{ url = 'http://h', type = 'block' \
+            }]",
+            "webhooks[0].type: expected one of",
+        ),
         ("webhooks = [{ url = 'http://h', timeout_ms = 0 }]", "webhooks[0].timeout_ms: expected"),
     ] {
         let expected = format!("line 2: server.a.{expected}");
@@ -135,7 +158,8 @@ fn a_breach_of_the_grammar_is_the_only_fault() {
 fn two_routes_cannot_have_one_mount() {
     assert_faults(
         "[server.a]\nbind_to = '/x'\n[server.b]\nbind_to = '/x/'\n",
-        &["line 4: server.b.bind_to: the prefix `/x` is that of `server.a.bind_to` (line 2); give"],
+        &["line 4: server.b.bind_to: the prefix `/x` is that of `server.a.bind_to` \
+            (line 2); give"],
     );
     assert_faults(
         "[server.a]\nbind_to = '/'\n[server.b]\nbind_to = '*'\n[server.c]\n",
@@ -169,7 +193,11 @@ fn tls_needs_both_of_its_files() {
 #[test]
 fn an_unknown_key_is_a_warning_and_a_fault_when_strict() {
     for (text, expected) in [
-        ("http_prot = 1\n[server.a]", "line 1: http_prot: unknown key; did you mean `http_port`?"),
+        (
+            "http_prot = 1\n[server.a]",
+            "line 1: http_prot: unknown key; did you mean \
+            `http_port`?",
+        ),
         (
             "[server.a]\nproxy_ulr = 1",
             "line 2: server.a.proxy_ulr: unknown key; did you mean `proxy_url`?",
@@ -188,7 +216,8 @@ fn an_unknown_key_is_a_warning_and_a_fault_when_strict() {
         ),
         (
             "[runtime]\nzzzzzz = 1\n[server.a]",
-            "line 2: runtime.zzzzzz: unknown key; the keys of [runtime] are `cores`, `pin`, `driver`, `ring_entries`",
+            "line 2: runtime.zzzzzz: unknown key; the keys of [runtime] are `cores`, \
+                `pin`, `driver`, `ring_entries`",
         ),
         (
             "[server.a]\nhttp_port = 1",
@@ -265,7 +294,10 @@ fn a_key_without_effect_is_a_warning() {
 
 #[test]
 fn a_webhook_that_guards_nothing_is_said_to_guard_nothing() {
-    let found = warnings("[server.a]\n[[server.a.webhooks]]\nurl = 'http://h'\ntype = 'blocking'");
+    let found = warnings(
+        "[server.a]\n[[server.a.webhooks]]\nurl = 'http://h'\ntype = \
+        'blocking'",
+    );
     assert!(found[0].contains("a blocking webhook does NOT guard the route"), "{found:?}");
 }
 

@@ -135,7 +135,8 @@ fn a_value_said_twice_must_be_the_same() {
 #[test]
 fn plain_keys_beside_named_blocks_are_faults() {
     assert_faults(
-        "[server]\nproxy_url = 'http://h'\nenable_websocket = true\n[server.api]\nbind_to = 'x'\n",
+        "[server]\nproxy_url = 'http://h'\nenable_websocket = \
+            true\n[server.api]\nbind_to = 'x'\n",
         &[
             "line 2: server.proxy_url: a plain key beside the block `[server.api]`; move",
             "line 3: server.enable_websocket: a plain key beside the block `[server.api]`",
@@ -207,6 +208,15 @@ fn a_file_is_loaded_with_its_dotenv() {
     assert_eq!(routes[0].backend.authority, "h:81");
     let path = routes[1].execute.as_deref();
     assert!(path.is_some() && path != Some("never"), "the process wins: {path:?}");
+}
+
+#[test]
+fn the_dotenv_of_the_current_directory_may_be_absent() {
+    assert!(!Path::new(".env").exists(), "tests run where there is none");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.toml");
+    write(&file, "dotenv = true\n[server.a]\n").unwrap();
+    assert_eq!(load(&file, true).unwrap().warnings, []);
 }
 
 #[test]

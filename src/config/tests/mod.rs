@@ -1,5 +1,5 @@
-//! What a file says and what becomes of it: forms and defaults here, faults and `config.toml` in their
-//! own files.
+//! What a file says and what becomes of it: forms and defaults here, faults and `config.toml` in
+//! their own files.
 
 mod faults;
 mod forms;
@@ -22,7 +22,8 @@ fn refuse(text: &str) -> Vec<String> {
     }
 }
 
-/// Asserts that each of `expected` is, in this order, the start of a fault, and that there are no more.
+/// Asserts that each of `expected` is, in this order, the start of a fault, and that there are no
+/// more.
 fn assert_faults(text: &str, expected: &[&str]) {
     let found = refuse(text);
     let same = found.len() == expected.len()

@@ -7,7 +7,8 @@ use crate::config::schema::{KEYS, Kind, Place};
 pub(super) const CONFIG_TOML: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config.toml"));
 
-/// `config.toml` with every setting switched on. A setting that is off begins with `#` and no space.
+/// `config.toml` with every setting switched on. A setting that is off begins with `#` and no
+/// space.
 fn switched_on() -> String {
     let on = |line: &'static str| match line.strip_prefix('#') {
         Some(setting) if setting.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => {
