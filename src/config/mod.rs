@@ -1,0 +1,253 @@
+//! The configuration: one TOML file, or one URL, turned into a [`Config`] that is valid by
+//! construction.
+//!
+//! Faults are collected, never returned one by one: a person who starts the program sees all of
+//! them at once, each with its key, its line and what to do. Keys stand in one table (`schema`),
+//! from which reading, defaults, warnings and the reference are made.
+//!
+//! A file goes one way: text -> tree with lines (`raw`) -> environment (`env`) -> values (`value`,
+//! `check`) -> `Config` (`document`).
+
+mod backend_url;
+mod check;
+mod document;
+mod duration;
+mod env;
+mod fault;
+mod raw;
+pub mod route;
+mod schema;
+mod size;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use backend_url::BackendUrl;
+pub use fault::{Fault, Faults};
+pub use route::{
+    CacheRules, CacheStorageMode, CacheStrategy, CompressStrategy, HostHeader, Mount, ProxyMode,
+    Route, UpgradeProtocols, Webhook, WebhookType,
+};
+pub use schema::reference;
+
+/// Everything a process needs to know before it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses to listen on; at least one, no two the same.
+    pub binds: Vec<IpAddr>,
+    /// The port for HTTP; 0 is any free port.
+    pub http_port: u16,
+    /// The port for HTTPS; `Some` only with both paths below. Not served in this version.
+    pub https_port: Option<u16>,
+    /// The PEM file of the certificate chain; not read here.
+    pub cert_path: Option<PathBuf>,
+    /// The PEM file of the private key; not read here.
+    pub key_path: Option<PathBuf>,
+    /// The port of the control endpoint. Not opened in this version.
+    pub control_port: u16,
+    /// The bearer token of the control endpoint.
+    pub control_auth: Option<Secret>,
+    /// At least one, in the order of the file, no two with the same mount.
+    pub routes: Vec<Route>,
+    /// Threads and their drivers.
+    pub runtime: Runtime,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How much there may be of things.
+    pub limits: Limits,
+    /// How long requests and tunnels may go on once draining began; zero ends them at once.
+    pub drain_timeout: Duration,
+    /// The form of the log.
+    pub log_format: LogFormat,
+    /// Whose `X-Forwarded-*` fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Threads and their drivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Which cores run a worker.
+    pub cores: Cores,
+    /// Whether a worker stays on its core.
+    pub pin: bool,
+    /// How workers wait for the kernel.
+    pub driver: DriverChoice,
+    /// Submission entries of a worker's ring, 64 to 32768; not necessarily a power of two.
+    pub ring_entries: u32,
+}
+
+/// Which cores run a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// All that the process may use: its affinity mask, capped by its CPU quota.
+    All,
+    /// This many of them, at least 1. Whether there are as many is not known here.
+    Count(usize),
+    /// The CPUs with these ids; at least one, no two the same. Whether they exist is not known
+    /// here.
+    Ids(Vec<usize>),
+}
+
+/// How workers wait for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// `io_uring` where the system allows it, else `epoll`.
+    Auto,
+    /// `io_uring`, or no start.
+    IoUring,
+    /// `epoll`.
+    Epoll,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How long things may take; `None` is for ever, and no duration is zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first to the last byte of a request head.
+    pub head: Duration,
+    /// From one request of a connection to the next.
+    pub keepalive: Duration,
+    /// To connect to a backend, all of its addresses together.
+    pub connect: Duration,
+    /// From the end of the request to the backend's response head.
+    pub response_head: Option<Duration>,
+    /// Without a byte of a body moving.
+    pub body_idle: Option<Duration>,
+    /// Without a byte in a tunnel, either way.
+    pub tunnel_idle: Option<Duration>,
+    /// From the close of one side of a tunnel to the close of the other.
+    pub tunnel_half_close: Option<Duration>,
+}
+
+/// How much there may be of things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a head, 1 KiB to 1 MiB.
+    pub head_bytes_max: usize,
+    /// Fields of a head, 1 to 512.
+    pub head_fields_max: usize,
+    /// Client connections of the process, at least 1; `None` is as many as `RLIMIT_NOFILE` allows.
+    pub connections_max: Option<usize>,
+    /// Tunnels of the process, at least 1; `None` is no limit of their own.
+    pub tunnels_max: Option<usize>,
+    /// Idle connections kept per backend and core; 0 keeps none.
+    pub pool_idle_max: usize,
+    /// How long an idle connection to a backend is kept; not zero.
+    pub pool_idle_age: Duration,
+}
+
+/// A text that must not be logged; `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for a comparison, which should take constant time.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A configuration that can be used, and what its author should know about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Unknown keys (unless they are faults), and keys that have no effect in this version.
+    pub warnings: Vec<Fault>,
+}
+
+impl Config {
+    /// Returns the defaults with one route, `default`, that sends everything to the backend at
+    /// `url`.
+    ///
+    /// # Errors
+    ///
+    /// The URL is not one of a backend: show the fault and end with a usage error. Its key is
+    /// `proxy_url` and it has no line.
+    pub fn for_backend(url: &str) -> Result<Self, Faults> {
+        let route = raw::Table::of("proxy_url", raw::Raw::Text(url.to_owned()));
+        let server = raw::Table::of(document::DEFAULT_ROUTE, raw::Raw::Table(route));
+        let root = raw::Table::of("server", raw::Raw::Table(server));
+        match document::check(&root, true) {
+            Ok(loaded) => Ok(loaded.config),
+            Err(Faults(mut faults)) => {
+                for fault in &mut faults {
+                    "proxy_url".clone_into(&mut fault.key);
+                }
+                Err(Faults(faults))
+            }
+        }
+    }
+}
+
+/// Reads and checks the file at `path`; `strict` (`--check`) turns unknown keys into faults.
+///
+/// `$env:` strings are replaced from the environment of this process and then from the file that
+/// the key `dotenv` names; a relative path of that file starts at the current directory.
+///
+/// # Errors
+///
+/// Show every fault with the name of the file and end with exit code 1: nothing of a faulty file is
+/// used.
+pub fn load(path: &Path, strict: bool) -> Result<Loaded, Faults> {
+    let text = env::read_file(path).map_err(|error| {
+        let remedy = "check the path and the permissions of the file";
+        fault::Complaint::new(format!("cannot be read: {error}")).with_remedy(remedy).at("", None)
+    })?;
+    let mut root = raw::parse(&text)?;
+    let dotenv = env::read_dotenv(&root)?;
+    env::replace(&mut root, &|name| {
+        env::process_variable(name).or_else(|| dotenv.get(name).cloned())
+    });
+    document::check(&root, strict)
+}
+
+/// Checks the text of a file: what [`load`] does after reading, with the variables that `env`
+/// knows.
+///
+/// Touches neither files nor the environment; `dotenv` is checked but not followed.
+///
+/// # Errors
+///
+/// As for [`load`].
+///
+/// # Examples
+///
+/// ```
+/// let text = "[server.api]\nproxy_url = '$env:API'\nproxy_port = 80\n";
+/// let env = |name: &str| (name == "API").then(|| "http://10.0.0.1".to_owned());
+/// let loaded = phantom_frame::config::parse(text, false, &env).unwrap();
+/// assert_eq!(loaded.config.routes[0].backend.host, "10.0.0.1");
+/// assert_eq!(loaded.warnings[0].line, Some(3));
+/// assert!(phantom_frame::config::parse(text, true, &env).is_err());
+/// ```
+pub fn parse(
+    text: &str,
+    strict: bool,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Faults> {
+    let mut root = raw::parse(text)?;
+    env::replace(&mut root, env);
+    document::check(&root, strict)
+}
