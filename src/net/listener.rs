@@ -1,0 +1,152 @@
+//! Listening sockets: one per worker and address, in one `SO_REUSEPORT` group.
+
+use std::io;
+use std::net::{self, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use super::Stream;
+
+/// Connections the kernel keeps for us between two accepts, capped by `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// After this long without a byte the kernel asks whether the peer is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Binds and listens on `address`; `workers` sockets that share it.
+///
+/// A port of 0 is chosen by the kernel once and shared by all. Accepted sockets inherit
+/// `TCP_NODELAY` and keep-alive.
+///
+/// # Errors
+///
+/// The address is taken, not ours, or not permitted: say so and leave.
+pub fn bind(
+    address: SocketAddr,
+    workers: usize,
+    dual_stack: bool,
+) -> io::Result<Vec<net::TcpListener>> {
+    probe(address, dual_stack)?;
+    let mut address = address;
+    let mut listeners = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = socket(address, dual_stack)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = net::TcpListener::from(socket);
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Fails if anybody listens on `address`: `SO_REUSEPORT` alone would share it in silence with an
+/// older copy of ourselves, and each would get half of the connections.
+fn probe(address: SocketAddr, dual_stack: bool) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    socket(address, dual_stack)?.bind(&address.into())
+}
+
+fn socket(address: SocketAddr, dual_stack: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!dual_stack)?;
+    }
+    socket.set_reuse_address(true)?;
+    set_options(&SockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Sends small writes at once and asks the kernel to look after silent peers.
+fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// A socket that has begun to connect to `address`, without blocking.
+///
+/// # Errors
+///
+/// The connect failed at once; try the next address.
+pub fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    set_options(&SockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => Ok(socket.into()),
+        Err(error)
+            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
+        {
+            Ok(socket.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// One worker's listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: net::TcpListener,
+    /// A second handle, on which the runtime waits; it knows readiness of connected streams only.
+    readiness: Stream,
+}
+
+impl Listener {
+    /// Takes over a listening, non-blocking socket; call it on the worker's own thread.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is left.
+    pub fn new(socket: net::TcpListener) -> io::Result<Self> {
+        let readiness = Stream::new(socket.as_fd().try_clone_to_owned()?)?;
+        Ok(Self { socket, readiness })
+    }
+
+    /// Waits until a connection can be accepted.
+    ///
+    /// # Errors
+    ///
+    /// The driver failed.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: nothing is accepted.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.readiness.readable().await
+    }
+
+    /// Accepts one connection if one waits; `None` if none does.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor or memory is left: back off, since the connection still waits.
+    pub fn try_accept(&self) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        loop {
+            match acceptfrom_with(&self.socket, flags) {
+                Ok((socket, Some(address))) => match SocketAddr::try_from(address) {
+                    Ok(address) => return Ok(Some((socket, address))),
+                    Err(_) => drop(socket),
+                },
+                Ok((socket, None)) => drop(socket),
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                // The client left while it waited in the queue.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The folder that names sockets: streams, buffers, deadlines, listeners, body relay.
+//!
+//! One rule carries the rest: the only operations that wait are `readable` and `writable`, and both
+//! are safe to drop. Data moves by non-blocking system calls after readiness, on buffers that are
+//! owned for the length of one move. So no byte is ever in flight inside a dropped future, a
+//! deadline is a flag and a wake, and `io_uring` and epoll run the same code.
+//!
+//! The alternative, ring receives with an owned buffer each, was measured: it pins one buffer per
+//! direction (17 KB an idle tunnel against under 1 KB) and its cancelled reads can lose data.
+
+pub mod buffer;
+pub mod clock;
+pub mod inbox;
+pub mod linger;
+pub mod listener;
+pub mod relay;
+pub mod stream;
+pub mod sweeper;
+
+pub use buffer::{Buffer, Pool};
+pub use inbox::{Inbox, ReadError};
+pub use stream::Stream;
+pub use sweeper::{Fired, Sweeper, Watch};

@@ -1,0 +1,172 @@
+//! One connected socket: readiness from the runtime, bytes by non-blocking system calls.
+#![expect(unsafe_code, reason = "monoio's stream lends its descriptor only as a number")]
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+
+/// Every send: never blocks, and a closed peer is an error instead of a signal.
+const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// What a look at an idle connection found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// Open, and nothing to read.
+    Quiet,
+    /// Something to read.
+    Data,
+    /// Ended or failed.
+    Closed,
+}
+
+/// A connected TCP socket, owned by the worker that uses it.
+///
+/// Dropping it closes the socket: with FIN, or with RST when data was unread or
+/// [`Stream::reset_on_drop`] was called.
+#[derive(Debug)]
+pub struct Stream {
+    tcp: TcpStream,
+}
+
+impl Stream {
+    /// Takes over a connected, non-blocking socket.
+    ///
+    /// # Errors
+    ///
+    /// The driver has no room for another descriptor; the socket is closed.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        #[expect(clippy::disallowed_types, reason = "the way in; it is never used blocking")]
+        let socket = std::net::TcpStream::from(socket);
+        Ok(Self { tcp: TcpStream::from_std(socket)? })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: `self.tcp` owns the descriptor and keeps it open for as long as `self` is
+        // borrowed, which is the lifetime of the result.
+        unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
+    }
+
+    /// Waits until a read would not block: data, end or error.
+    ///
+    /// # Errors
+    ///
+    /// The driver failed; close the connection.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: nothing is read.
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> + '_ {
+        // Strict readiness: reads bypass the epoll driver, so its cached state may be out of date.
+        self.tcp.readable(false)
+    }
+
+    /// Waits until a write would not block.
+    ///
+    /// # Errors
+    ///
+    /// The driver failed; close the connection.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe: nothing is written.
+    pub fn writable(&self) -> impl Future<Output = io::Result<()>> + '_ {
+        self.tcp.writable(false)
+    }
+
+    /// Reads what is there into the front of `into`; 0 is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: await [`Stream::readable`] first. Anything else: the connection is gone.
+    pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        debug_assert!(!into.is_empty(), "a read without room looks like the end of the stream");
+        loop {
+            match rustix::net::recv(self.fd(), &mut *into, RecvFlags::DONTWAIT) {
+                Ok((_, count)) => return Ok(count.min(into.len())),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Writes the front of `bytes`, as much as the socket takes.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: await [`Stream::writable`] first. Anything else: the connection is gone.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::net::send(self.fd(), bytes, SEND) {
+                Ok(count) => return Ok(count),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Writes the front of the concatenated `slices`, as much as the socket takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::try_write`].
+    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            let mut control = SendAncillaryBuffer::default();
+            match rustix::net::sendmsg(self.fd(), slices, &mut control, SEND) {
+                Ok(count) => return Ok(count),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Looks whether anything waits to be read, without taking it.
+    pub fn peek(&self) -> Peek {
+        let mut byte = [0_u8; 1];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        match rustix::net::recv(self.fd(), &mut byte[..], flags) {
+            Ok((_, 0)) => Peek::Closed,
+            Ok(_) => Peek::Data,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Peek::Quiet,
+            Err(_) => Peek::Closed,
+        }
+    }
+
+    /// Sends FIN: the peer reads the end of the stream, and we still read.
+    pub fn shutdown_write(&self) {
+        // A peer that is already gone needs no FIN.
+        rustix::net::shutdown(self.fd(), Shutdown::Write).ok();
+    }
+
+    /// Makes the coming drop send RST, so that the peer cannot take what it got for complete.
+    pub fn reset_on_drop(&self) {
+        // Without the option the close is an ordinary one, which the peer also notices.
+        sockopt::set_socket_linger(self.fd(), Some(Duration::ZERO)).ok();
+    }
+
+    /// The outcome of a connect that was started without blocking.
+    ///
+    /// # Errors
+    ///
+    /// Why the connect failed; try the next address.
+    pub fn connect_outcome(&self) -> io::Result<()> {
+        match sockopt::socket_error(self.fd())? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Whether the peer, or a keep-alive probe on its behalf, aborted the connection.
+pub fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+    )
+}
