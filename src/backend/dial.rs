@@ -1,0 +1,81 @@
+//! Connecting to a backend: every address in turn, under one deadline.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Backend, Connection};
+use crate::net::listener::start_connect;
+use crate::net::{Fired, Stream, clock};
+
+/// Why no connection could be made.
+#[derive(Debug)]
+pub enum DialError {
+    /// The name has no address, or none is known yet.
+    NoAddress,
+    /// No address answered in time.
+    Timeout,
+    /// Every address refused or failed; the last failure.
+    Failed(io::Error),
+    /// The process is leaving.
+    Drain,
+}
+
+impl Backend {
+    /// Connects afresh: to the address that answered last, then to each of the others.
+    ///
+    /// An address that stays silent gets its share of the time that is left, so that one dead
+    /// address of several costs a delay and not the request.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was sent to anybody: answer for the backend.
+    ///
+    /// # Cancellation
+    ///
+    /// Safe; the attempt is abandoned.
+    pub async fn dial(&self) -> Result<Connection, DialError> {
+        let addresses = Arc::clone(&self.addresses.borrow());
+        let deadline = clock::now() + self.rules.connect_timeout;
+        let mut failure = DialError::NoAddress;
+        for attempt in 0..addresses.len() {
+            let index = (self.preferred.get() + attempt) % addresses.len();
+            let Some(address) = addresses.get(index) else { break };
+            let share = share_of(deadline, addresses.len() - attempt);
+            match self.connect(*address, share).await {
+                Ok(connection) => {
+                    self.preferred.set(index);
+                    return Ok(connection);
+                }
+                Err(DialError::Drain) => return Err(DialError::Drain),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect(&self, address: SocketAddr, until: Instant) -> Result<Connection, DialError> {
+        let socket = start_connect(address).map_err(DialError::Failed)?;
+        let connection = self.connection(Stream::new(socket).map_err(DialError::Failed)?);
+        connection.watch.set(Some(until));
+        let waited = connection.watch.guard(connection.stream.writable()).await;
+        match waited.map_err(DialError::Failed)? {
+            Ok(()) => {}
+            Err(Fired::Deadline) => return Err(DialError::Timeout),
+            Err(Fired::Drain) => return Err(DialError::Drain),
+        }
+        connection.stream.connect_outcome().map_err(DialError::Failed)?;
+        connection.watch.set(None);
+        Ok(connection)
+    }
+}
+
+/// The instant until which the first of `addresses_left` addresses may take its time.
+fn share_of(deadline: Instant, addresses_left: usize) -> Instant {
+    let now = clock::now();
+    let left = deadline.saturating_duration_since(now);
+    let parts = u32::try_from(addresses_left.max(1)).unwrap_or(u32::MAX);
+    // An address late in a long list still gets long enough for a local network.
+    now + (left / parts).max(Duration::from_millis(50))
+}

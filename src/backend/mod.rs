@@ -1,0 +1,87 @@
+//! A backend as one worker sees it: its addresses, its idle connections, and one exchange at a time.
+
+pub mod dial;
+pub mod exchange;
+pub mod pool;
+pub mod resolve;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use dial::DialError;
+pub use pool::Lease;
+
+use crate::net::{Inbox, Pool, Stream, Sweeper, Watch};
+
+/// A connection to a backend and what was read from it.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub stream: Stream,
+    /// Read and not yet used.
+    pub inbox: Inbox,
+    /// Its deadline.
+    pub watch: Watch,
+}
+
+/// How connections to a backend are made and kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The longest wait for a connection, over all addresses.
+    pub connect_timeout: Duration,
+    /// Idle connections kept at most.
+    pub idle_max: usize,
+    /// An idle connection older than this is closed.
+    pub idle_age: Duration,
+}
+
+/// One backend, as one worker sees it.
+#[derive(Debug)]
+pub struct Backend {
+    rules: Rules,
+    /// In the resolver's order; replaced whole by a message from the control thread.
+    addresses: RefCell<Arc<[SocketAddr]>>,
+    /// Index of the address that answered last: tried first.
+    preferred: Cell<usize>,
+    idle: RefCell<Vec<pool::Idle>>,
+    buffers: Rc<Pool>,
+    sweeper: Rc<Sweeper>,
+}
+
+impl Backend {
+    /// A backend without idle connections.
+    pub fn new(
+        rules: Rules,
+        addresses: Arc<[SocketAddr]>,
+        buffers: Rc<Pool>,
+        sweeper: Rc<Sweeper>,
+    ) -> Self {
+        Self {
+            rules,
+            addresses: RefCell::new(addresses),
+            preferred: Cell::new(0),
+            idle: RefCell::default(),
+            buffers,
+            sweeper,
+        }
+    }
+
+    /// Replaces the addresses; running and idle connections stay.
+    pub fn set_addresses(&self, addresses: Arc<[SocketAddr]>) {
+        if *self.addresses.borrow() != addresses {
+            self.preferred.set(0);
+            *self.addresses.borrow_mut() = addresses;
+        }
+    }
+
+    fn connection(&self, stream: Stream) -> Connection {
+        Connection {
+            stream,
+            inbox: Inbox::new(Rc::clone(&self.buffers)),
+            watch: self.sweeper.watch(),
+        }
+    }
+}

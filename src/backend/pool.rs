@@ -1,0 +1,90 @@
+//! Idle keep-alive connections to one backend: taken last in, first out.
+//!
+//! The newest is the one the backend is least likely to have given up on. A connection is looked at
+//! before it is taken; what the look cannot see, a close on its way, is what the retry is for.
+
+use std::time::Instant;
+
+use super::{Backend, Connection, DialError};
+use crate::net::clock;
+use crate::net::stream::Peek;
+
+/// An idle connection and when it was given back.
+#[derive(Debug)]
+pub(super) struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+/// A connection for one exchange.
+#[derive(Debug)]
+pub struct Lease {
+    /// The connection; owned until given back or dropped.
+    pub connection: Connection,
+    /// Whether it has carried an exchange before: only then may it turn out to be stale.
+    pub reused: bool,
+}
+
+impl Backend {
+    /// Takes an idle connection, or dials.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::dial`].
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn take(&self) -> Result<Lease, DialError> {
+        if let Some(connection) = self.take_idle() {
+            return Ok(Lease { connection, reused: true });
+        }
+        Ok(Lease { connection: self.dial().await?, reused: false })
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
+        let now = clock::now();
+        let mut idle = self.idle.borrow_mut();
+        while let Some(candidate) = idle.pop() {
+            if self.is_usable(&candidate, now) {
+                return Some(candidate.connection);
+            }
+        }
+        None
+    }
+
+    fn is_usable(&self, idle: &Idle, now: Instant) -> bool {
+        // Data nobody asked for is as bad as an end: it would be taken for the next answer.
+        now.duration_since(idle.since) < self.rules.idle_age
+            && idle.connection.stream.peek() == Peek::Quiet
+    }
+
+    /// Returns a connection whose last exchange ended cleanly, with nothing left in it.
+    pub fn give_back(&self, connection: Connection) {
+        if !connection.inbox.is_empty() || self.rules.idle_max == 0 {
+            return;
+        }
+        connection.watch.set(None);
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= self.rules.idle_max {
+            // The oldest has the shortest time left.
+            idle.remove(0);
+        }
+        idle.push(Idle { connection, since: clock::now() });
+    }
+
+    /// Closes the idle connections that are too old or that the backend has closed.
+    pub fn reap(&self, now: Instant) {
+        self.idle.borrow_mut().retain(|idle| self.is_usable(idle, now));
+    }
+
+    /// Closes all idle connections.
+    pub fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// How many connections are idle.
+    pub fn idle_len(&self) -> usize {
+        self.idle.borrow().len()
+    }
+}
