@@ -1,0 +1,102 @@
+//! How a tunnel ended: whose doing it was, and what went through.
+
+use std::fmt;
+use std::io;
+
+/// One of the two parties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who asked for the upgrade.
+    Client,
+    /// Who answered it.
+    Backend,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+        })
+    }
+}
+
+/// Why a tunnel ended. The first cause counts: who closes after the other only follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client ended its direction first.
+    ClientClosed,
+    /// The backend ended its direction first.
+    BackendClosed,
+    /// The client aborted.
+    ClientReset,
+    /// The backend aborted.
+    BackendReset,
+    /// No byte either way for `tunnel_idle`.
+    IdleTimeout,
+    /// The process left.
+    Drain,
+    /// The system failed on one side, for instance because a peer vanished.
+    Error,
+}
+
+impl CloseReason {
+    /// Every reason, in the order of the metric's rows.
+    pub const ALL: [Self; 7] = [
+        Self::ClientClosed,
+        Self::BackendClosed,
+        Self::ClientReset,
+        Self::BackendReset,
+        Self::IdleTimeout,
+        Self::Drain,
+        Self::Error,
+    ];
+
+    /// The word in logs and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client_closed",
+            Self::BackendClosed => "backend_closed",
+            Self::ClientReset => "client_reset",
+            Self::BackendReset => "backend_reset",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Drain => "drain",
+            Self::Error => "error",
+        }
+    }
+
+    /// The reason when `side` ended its direction first.
+    pub const fn closed_by(side: Side) -> Self {
+        match side {
+            Side::Client => Self::ClientClosed,
+            Side::Backend => Self::BackendClosed,
+        }
+    }
+
+    /// The reason when `side` aborted.
+    pub const fn reset_by(side: Side) -> Self {
+        match side {
+            Side::Client => Self::ClientReset,
+            Side::Backend => Self::BackendReset,
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// What a tunnel did.
+#[derive(Debug)]
+pub struct Summary {
+    /// Bytes the backend's socket took, early bytes included.
+    pub client_to_backend_bytes: u64,
+    /// Bytes the client's socket took, early bytes included.
+    pub backend_to_client_bytes: u64,
+    /// Why it ended.
+    pub reason: CloseReason,
+    /// On which side the system failed and how, where it did.
+    pub failure: Option<(Side, io::Error)>,
+}
