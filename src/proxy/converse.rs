@@ -1,0 +1,306 @@
+//! One exchange with a backend: the request goes up while the answer comes down.
+//!
+//! Both run in one task, because either side may speak first: a backend may answer before it has
+//! read the body, and the client may be waiting for that answer before it sends the rest.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use super::outcome::Outcome;
+use super::serve::{Next, Request};
+use super::shard::{Client, Shard};
+use crate::backend::Connection;
+use crate::backend::exchange::{self, AnswerError, AnswerLimits};
+use crate::http1::forward::{self, ReplyFraming, ResponseForward};
+use crate::http1::framing::Framing;
+use crate::http1::head::{ResponseHead, Version};
+use crate::http1::upgrade::Offer;
+use crate::net::relay::{self, Coding, Relay, RelayError};
+use crate::net::stream::Peek;
+use crate::net::{Buffer, Stream};
+
+/// Interim responses (1xx) relayed before an answer. Arbitrary; more than any server sends.
+const INTERIM_MAX: usize = 32;
+
+/// What is said to the backend, and what it may answer.
+pub(super) struct Conversation<'a> {
+    /// The worker's state.
+    pub shard: &'a Shard,
+    /// The client's request.
+    pub request: &'a Request<'a>,
+    /// The head to send, ready.
+    pub head: &'a [u8],
+    /// The upgrade that the request offers, if a 101 is welcome.
+    pub offer: Option<Offer<'a>>,
+}
+
+/// How an exchange ended for the client.
+pub(super) enum Ending {
+    /// The answer was relayed, or as much of it as could be.
+    Delivered(Delivered),
+    /// The backend has switched protocols. Nothing was sent to the client yet.
+    Switched(ResponseHead<Buffer>),
+}
+
+/// An answer that went to the client.
+pub(super) struct Delivered {
+    /// Its status.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What becomes of the client's connection.
+    pub next: Next,
+    /// Whether the backend's connection may carry another exchange.
+    pub is_reusable: bool,
+}
+
+/// Why no answer could be begun. Nothing final was sent to the client.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The request did not get through, by the client's doing.
+    Upload(RelayError),
+    /// The backend gave no usable answer.
+    Answer(AnswerError),
+}
+
+impl Trouble {
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Upload(error) => Outcome::of_upload(error),
+            Self::Answer(error) => Outcome::of_answer(error),
+        }
+    }
+}
+
+/// Whether the client has sent more than its request.
+pub(super) fn has_early_bytes(client: &Client) -> bool {
+    !client.inbox.is_empty() || client.stream.peek() == Peek::Data
+}
+
+/// The request on its way up, polled beside whatever else is going on.
+struct Upload<'a> {
+    relay: Pin<&'a mut dyn Future<Output = Result<u64, RelayError>>>,
+    ended: Option<Result<u64, RelayError>>,
+}
+
+impl Upload<'_> {
+    fn is_complete(&self) -> bool {
+        matches!(self.ended, Some(Ok(_)))
+    }
+
+    /// Moves the request on; `true` once, when nothing more will be sent.
+    fn has_just_ended(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        if let Poll::Ready(end) = self.relay.as_mut().poll(cx) {
+            self.ended = Some(end);
+        }
+        self.ended.is_some()
+    }
+
+    /// Awaits `answer` while the request goes up; calls `on_sent` when nothing more will be sent.
+    ///
+    /// A backend that does not want the rest may still have an answer; a client that breaks off
+    /// will not read one.
+    async fn until<T>(
+        &mut self,
+        answer: impl Future<Output = Result<T, AnswerError>>,
+        on_sent: impl Fn(),
+    ) -> Result<T, Trouble> {
+        let mut answer = pin!(answer);
+        poll_fn(|cx| {
+            if self.has_just_ended(cx) {
+                on_sent();
+            }
+            match self.ended.take_if(|end| is_senders_fault(end)) {
+                Some(Err(error)) => Poll::Ready(Err(Trouble::Upload(error))),
+                _ => answer.as_mut().poll(cx).map_err(Trouble::Answer),
+            }
+        })
+        .await
+    }
+
+    /// Awaits `delivery` while the rest of the request goes up.
+    async fn alongside<T>(&mut self, delivery: impl Future<Output = T>) -> T {
+        let mut delivery = pin!(delivery);
+        poll_fn(|cx| {
+            self.has_just_ended(cx);
+            delivery.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Awaits the end of the request.
+    async fn finish(&mut self) -> Result<(), Trouble> {
+        let end = match self.ended.take() {
+            Some(end) => end,
+            None => self.relay.as_mut().await,
+        };
+        end.map(drop).map_err(Trouble::Upload)
+    }
+}
+
+/// Whether the client broke off: it will not read an answer.
+fn is_senders_fault(end: &Result<u64, RelayError>) -> bool {
+    matches!(end, Err(RelayError::Source(_) | RelayError::Chunk(_)))
+}
+
+/// Sends the request and relays the answer.
+///
+/// # Errors
+///
+/// Nothing final was sent to the client: try again if that is safe, or answer for the backend. Drop
+/// the connection.
+///
+/// # Cancellation
+///
+/// Close both connections: either may be in mid-message.
+pub(super) async fn converse(
+    talk: &Conversation<'_>,
+    client: &mut Client,
+    connection: &mut Connection,
+) -> Result<Ending, Trouble> {
+    let timeouts = &talk.shard.config.timeouts;
+    let Client { stream: client_stream, inbox: client_inbox, watch: client_watch, .. } = client;
+    let Connection { stream, inbox, watch } = connection;
+    let framing = talk.request.asked.framing;
+    let coding = if framing == Framing::Chunked { Coding::Chunked } else { Coding::Plain };
+    let mut up = Relay {
+        from: client_stream,
+        inbox: client_inbox,
+        to: stream,
+        watch: client_watch,
+        idle: timeouts.body_idle,
+    };
+    let mut upload = Upload { relay: pin!(up.run(talk.head, framing, coding)), ended: None };
+
+    watch.set(None);
+    let answer = async {
+        for _ in 0..INTERIM_MAX {
+            let slots = talk.shard.scratch.take_slots();
+            let head = exchange::read_head(stream, inbox, watch, talk.limits(), slots).await?;
+            if !(100..200).contains(&head.status()) || head.status() == 101 {
+                return Ok(head);
+            }
+            talk.interim(&head, client_stream, watch).await;
+        }
+        Err(AnswerError::TooManyInterim)
+    };
+    let head = upload.until(answer, || watch.set_in(timeouts.response_head)).await?;
+
+    if head.status() == 101 {
+        if !talk.offer.is_some_and(|offer| offer.accepted_by(head.fields())) {
+            return Err(Trouble::Answer(AnswerError::Switched));
+        }
+        upload.finish().await?;
+        return Ok(Ending::Switched(head));
+    }
+
+    let plan = talk.plan(&head, upload.is_complete(), client_stream).map_err(Trouble::Answer)?;
+    let mut out = talk.shard.scratch.take_head();
+    talk.write_head(&mut out, &head, &plan);
+    let mut down =
+        Relay { from: stream, inbox, to: client_stream, watch, idle: timeouts.body_idle };
+    let delivered = upload.alongside(down.run(&out, plan.framing, plan.coding)).await;
+    talk.shard.scratch.give_back_head(out);
+
+    let status = head.status();
+    let is_reusable = delivered.is_ok()
+        && upload.is_complete()
+        && exchange::persists(head.version(), head.fields(), plan.framing);
+    talk.shard.scratch.give_back_slots(head.into_parts().1);
+    let (outcome, next) = match delivered {
+        Ok(_) if plan.keep => (Outcome::Passed, Next::Continue),
+        Ok(_) => (Outcome::Passed, Next::Linger),
+        Err(error) => {
+            if plan.reply_framing() == ReplyFraming::UntilClose {
+                // Only an abort tells this client that what it got is not the whole.
+                client_stream.reset_on_drop();
+            }
+            (Outcome::of_delivery(&error), Next::Drop)
+        }
+    };
+    Ok(Ending::Delivered(Delivered { status, outcome, next, is_reusable }))
+}
+
+/// How an answer goes to the client.
+struct Plan {
+    /// As it comes.
+    framing: Framing,
+    /// As it leaves.
+    coding: Coding,
+    /// Whether the client's connection goes on afterwards.
+    keep: bool,
+}
+
+impl Plan {
+    fn reply_framing(&self) -> ReplyFraming {
+        match (self.framing, self.coding) {
+            (Framing::Length(_), _) => ReplyFraming::AsReceived,
+            (_, Coding::Chunked) => ReplyFraming::Chunked,
+            (_, Coding::Plain) => ReplyFraming::UntilClose,
+        }
+    }
+}
+
+impl Conversation<'_> {
+    fn limits(&self) -> AnswerLimits {
+        let limits = &self.shard.config.limits;
+        AnswerLimits {
+            head_bytes_max: limits.head_bytes_max,
+            head_fields_max: limits.head_fields_max,
+        }
+    }
+
+    fn plan(
+        &self,
+        head: &ResponseHead<Buffer>,
+        request_is_complete: bool,
+        client: &Stream,
+    ) -> Result<Plan, AnswerError> {
+        let request = self.request;
+        let framing = exchange::framing(head, request.head.method() == "HEAD")?;
+        let is_delimited = matches!(framing, Framing::Length(_));
+        let knows_chunks = request.head.version() == Version::Http11;
+        let coding = if !is_delimited && knows_chunks { Coding::Chunked } else { Coding::Plain };
+        // Behind an upgrade that was not granted, bytes may belong to the protocol that was asked
+        // for; they must never be parsed as another request.
+        let is_ambiguous = self.offer.is_some() && client.peek() == Peek::Data;
+        let keep = request.asked.persists
+            && request_is_complete
+            && (is_delimited || knows_chunks)
+            && !is_ambiguous
+            && !self.shard.draining.get();
+        Ok(Plan { framing, coding, keep })
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>, head: &ResponseHead<Buffer>, plan: &Plan) {
+        let connection = match (plan.keep, self.request.head.version()) {
+            (false, _) => forward::Connection::Close,
+            (true, Version::Http11) => forward::Connection::Implied,
+            (true, Version::Http10) => forward::Connection::KeepAlive,
+        };
+        self.shard.date.with(|date| {
+            let how = ResponseForward { framing: plan.reply_framing(), connection, date };
+            forward::response(out, head, &how);
+        });
+    }
+
+    /// Passes on an interim response. A client that cannot take it will show when the answer comes.
+    async fn interim(
+        &self,
+        head: &ResponseHead<Buffer>,
+        client: &Stream,
+        watch: &crate::net::Watch,
+    ) {
+        if self.request.head.version() == Version::Http10 {
+            return;
+        }
+        let mut out = self.shard.scratch.take_head();
+        forward::informational(&mut out, head);
+        relay::send(client, watch, &out).await.ok();
+        self.shard.scratch.give_back_head(out);
+    }
+}

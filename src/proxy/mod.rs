@@ -1,0 +1,19 @@
+//! One client connection: its requests one after another, until it ends or becomes a tunnel.
+//!
+//! `serve` is the loop, `decide` the rules, `fetch` and `upgrade` the two actions, `converse` what
+//! they share: one exchange with a backend. Only `serve` receives the [`Shard`].
+
+mod converse;
+pub mod decide;
+mod fetch;
+pub mod outcome;
+mod record;
+mod refuse;
+mod serve;
+mod shard;
+mod upgrade;
+
+pub use record::Record;
+pub use serve::serve;
+pub use shard::{Client, Date, Scratch, Shard};
+pub use upgrade::{Tunnel, run_tunnel};

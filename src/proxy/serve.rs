@@ -1,0 +1,232 @@
+//! The requests of one client connection, one after another.
+
+use std::time::Duration;
+
+use super::decide::{Action, Asked, ask, decide};
+use super::outcome::Outcome;
+use super::record::About;
+use super::refuse::{Manner, refuse};
+use super::shard::{Client, Shard};
+use super::upgrade::{self, Switched, Tunnel};
+use super::{converse, fetch};
+use crate::http1::framing::Framing;
+use crate::http1::head::{HeadScanner, RequestHead, Version};
+use crate::net::inbox::{HeadLimit, Size};
+use crate::net::{Buffer, Fired, ReadError, linger};
+
+/// Requests of one connection after which the others of its core get a turn, when it had no reason to
+/// wait: a client may send thousands in one piece.
+const REQUESTS_PER_STINT: u32 = 64;
+
+/// How long a connection that has not said anything yet may still speak up during a drain.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// What becomes of the connection after a request.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Another request may follow.
+    Continue,
+    /// The answer is complete and was the last: close so that the client can read it.
+    Linger,
+    /// Nothing more can be said: close at once.
+    Drop,
+    /// The connection is a tunnel now.
+    Tunnel(Box<Switched>),
+}
+
+/// A request on its way: everything an action needs to know about it.
+pub(super) struct Request<'a> {
+    /// The head as it was received.
+    pub head: &'a RequestHead<Buffer>,
+    /// What it means.
+    pub asked: Asked<'a>,
+    /// Index of its route and backend.
+    pub route: usize,
+    /// The path behind the mount prefix.
+    pub path: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// What the log may say about it.
+    pub(super) fn about(&self, shard: &'a Shard) -> About<'a> {
+        About {
+            route: shard.config.routes.get(self.route).map_or("", |route| route.name.as_str()),
+            method: self.head.method(),
+            path: self.asked.target.path,
+        }
+    }
+}
+
+/// Serves requests until the connection ends or becomes a tunnel, which is returned.
+///
+/// # Cancellation
+///
+/// The connection is closed; a request that ran is cut off.
+pub async fn serve(shard: &Shard, mut client: Client) -> Option<Box<Tunnel>> {
+    let mut served: u32 = 0;
+    loop {
+        let next = match read_head(shard, &mut client, served == 0).await {
+            Ok(None) => return None,
+            Ok(Some(head)) => one(shard, &mut client, head).await,
+            Err(outcome) => {
+                shard.counters.requests.add(1);
+                reject(shard, &client, outcome).await
+            }
+        };
+        served = served.wrapping_add(1).max(1);
+        match next {
+            Next::Continue => {}
+            Next::Drop => return None,
+            Next::Tunnel(switched) => return Some(Box::new(Tunnel::new(client, *switched))),
+            Next::Linger => {
+                linger::close(&client.stream, &mut client.inbox, &client.watch).await;
+                return None;
+            }
+        }
+        if served.is_multiple_of(REQUESTS_PER_STINT) && !client.inbox.is_empty() {
+            client.watch.pause().await;
+        }
+    }
+}
+
+/// Reads the next head; `None` is the end of the connection between two requests.
+async fn read_head(
+    shard: &Shard,
+    client: &mut Client,
+    is_first: bool,
+) -> Result<Option<RequestHead<Buffer>>, Outcome> {
+    if is_first {
+        // Clients that do not wait for anything have their request here by now.
+        client.inbox.read_now(&client.stream, Size::Small)?;
+    }
+    let is_awaited = if !client.inbox.is_empty() {
+        true
+    } else if is_first {
+        await_first(shard, client).await?
+    } else {
+        await_another(shard, client).await?
+    };
+    if !is_awaited {
+        return Ok(None);
+    }
+    client.watch.set_in(Some(shard.config.timeouts.head));
+    let limits = &shard.config.limits;
+    let limit = HeadLimit { bytes_max: limits.head_bytes_max, size: Size::Small };
+    let Client { stream, inbox, watch, .. } = client;
+    let len = inbox.read_head(stream, watch, HeadScanner::new(), limit).await?;
+    let Some(front) = inbox.take_front(len) else { return Ok(None) };
+    let slots = shard.scratch.take_slots();
+    Ok(Some(RequestHead::parse(front, len, slots, limits.head_fields_max)?))
+}
+
+/// Waits for the first byte of a connection; `false` when none will come.
+async fn await_first(shard: &Shard, client: &mut Client) -> Result<bool, Outcome> {
+    if !shard.draining.get() {
+        client.watch.set_in(Some(shard.config.timeouts.head));
+        if let Some(filled) = fill_while_idle(client).await {
+            return Ok(filled);
+        }
+    }
+    // Accepted before the drain: such a client may be about to speak, or never.
+    client.watch.set_in(Some(DRAIN_GRACE));
+    let filled = client.inbox.fill(&client.stream, &client.watch, Size::Small).await;
+    Ok(matches!(filled, Ok(1..)))
+}
+
+/// Waits for the first byte of another request; `false` when none will come.
+async fn await_another(shard: &Shard, client: &mut Client) -> Result<bool, Outcome> {
+    if !shard.draining.get() {
+        client.watch.set_in(Some(shard.config.timeouts.keepalive));
+        if let Some(filled) = fill_while_idle(client).await {
+            return Ok(filled);
+        }
+    }
+    // Only a request that is on its way already is still taken.
+    Ok(matches!(client.inbox.read_now(&client.stream, Size::Small)?, Some(1..)))
+}
+
+/// Reads while a drain may end the connection; `None` when it wants to.
+async fn fill_while_idle(client: &mut Client) -> Option<bool> {
+    client.watch.set_idle(true);
+    let filled = client.inbox.fill(&client.stream, &client.watch, Size::Small).await;
+    client.watch.set_idle(false);
+    match filled {
+        Ok(count) => Some(count > 0),
+        Err(ReadError::Drain) if client.watch.forgive() => None,
+        // Between two requests there is nobody to tell.
+        Err(_) => Some(false),
+    }
+}
+
+/// Answers a head that cannot be used. Nothing after it is parsed.
+async fn reject(shard: &Shard, client: &Client, outcome: Outcome) -> Next {
+    shard.record.failure(outcome, About { route: "", method: "", path: b"" }, &"refused");
+    if client.watch.fired() == Some(Fired::Drain) || outcome.status().is_none() {
+        return Next::Drop;
+    }
+    refuse(shard, client, outcome, Manner { keep: false, answers_head: false }).await;
+    Next::Linger
+}
+
+/// One request, from its head to its outcome.
+async fn one(shard: &Shard, client: &mut Client, head: RequestHead<Buffer>) -> Next {
+    let (outcome, next) = match ask(&head) {
+        Err(outcome) => (outcome, reject(shard, client, outcome).await),
+        Ok(asked) => carry_out(shard, client, &head, asked).await,
+    };
+    tracing::trace!(target: "phantom_frame::proxy", outcome = outcome.label(), "Request ended");
+    shard.counters.requests.add(1);
+    let (_, slots) = head.into_parts();
+    shard.scratch.give_back_slots(slots);
+    next
+}
+
+async fn carry_out(
+    shard: &Shard,
+    client: &mut Client,
+    head: &RequestHead<Buffer>,
+    asked: Asked<'_>,
+) -> (Outcome, Next) {
+    let manner = Manner {
+        // Without a field that says so, a client of HTTP/1.0 expects the close.
+        keep: asked.persists
+            && asked.framing == Framing::Length(0)
+            && head.version() == Version::Http11,
+        answers_head: head.method() == "HEAD",
+    };
+    let path = asked.target.path;
+    let decision = match decide(head, &asked.target, &shard.config.routes) {
+        Ok(decision) => decision,
+        Err(outcome) => {
+            let about = About { route: "", method: head.method(), path };
+            shard.record.failure(outcome, about, &"refused by a rule");
+            return fail(shard, client, head, (outcome, manner)).await;
+        }
+    };
+    let request = Request { head, asked, route: decision.route, path: decision.path };
+    let done = match decision.action {
+        Action::Pass => fetch::run(shard, client, &request).await,
+        Action::Tunnel => upgrade::run(shard, client, &request).await,
+    };
+    match done {
+        Ok(done) => done,
+        Err(outcome) => fail(shard, client, head, (outcome, manner)).await,
+    }
+}
+
+/// Answers for a request that was refused, or whose backend failed before it answered.
+async fn fail(
+    shard: &Shard,
+    client: &Client,
+    head: &RequestHead<Buffer>,
+    (outcome, manner): (Outcome, Manner),
+) -> (Outcome, Next) {
+    if outcome.status().is_none() {
+        return (outcome, Next::Drop);
+    }
+    // What follows a refused upgrade may be the other protocol's bytes: never parsed as requests.
+    let is_ambiguous = head.fields().has("upgrade") && converse::has_early_bytes(client);
+    let keep = manner.keep && !outcome.poisons() && !shard.draining.get() && !is_ambiguous;
+    let kept = refuse(shard, client, outcome, Manner { keep, ..manner }).await;
+    (outcome, if kept { Next::Continue } else { Next::Linger })
+}

@@ -1,0 +1,195 @@
+//! Requests that ask to upgrade: on a fresh connection, and after a 101 as a tunnel.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::converse::{Conversation, Delivered, Ending, converse, has_early_bytes};
+use super::fetch::{failed, next_hop, unreachable};
+use super::outcome::Outcome;
+use super::record::TARGET;
+use super::serve::{Next, Request};
+use super::shard::{Client, Shard};
+use crate::backend::{Backend, Connection};
+use crate::http1::forward;
+use crate::http1::head::ResponseHead;
+use crate::http1::upgrade;
+use crate::metrics::Permit;
+use crate::net::{Buffer, Watch, clock, relay};
+use crate::tunnel::{CloseReason, Ends, Patience, Summary, pump};
+
+/// A connection to a backend that has switched protocols.
+#[derive(Debug)]
+pub(super) struct Switched {
+    connection: Connection,
+    permit: Permit,
+    route: usize,
+}
+
+/// Two connections that belong to each other now, and what is needed to say how that ended.
+#[derive(Debug)]
+pub struct Tunnel {
+    ends: Ends,
+    watch: Watch,
+    permit: Permit,
+    route: usize,
+    address: IpAddr,
+    since: Instant,
+}
+
+impl Tunnel {
+    /// Joins the client's connection with the backend's.
+    pub(super) fn new(client: Client, switched: Switched) -> Self {
+        let Client { stream, mut inbox, watch, address, .. } = client;
+        let Switched { connection, permit, route } = switched;
+        let Connection { stream: backend, inbox: mut backend_inbox, .. } = connection;
+        Self {
+            ends: Ends {
+                client: stream,
+                backend,
+                client_early: inbox.take(),
+                backend_early: backend_inbox.take(),
+            },
+            watch,
+            permit,
+            route,
+            address,
+            since: clock::now(),
+        }
+    }
+}
+
+/// Asks the backend to switch. `Ok` after an answer has begun.
+///
+/// # Errors
+///
+/// Nothing final was sent to the client: answer with the outcome.
+///
+/// # Cancellation
+///
+/// Close the client's connection.
+pub(super) async fn run(
+    shard: &Shard,
+    client: &mut Client,
+    request: &Request<'_>,
+) -> Result<(Outcome, Next), Outcome> {
+    let about = request.about(shard);
+    tracing::info!(
+        target: TARGET,
+        route = about.route,
+        client = %client.address,
+        "Upgrade request detected for {} {}, establishing direct proxy tunnel",
+        about.method,
+        String::from_utf8_lossy(about.path),
+    );
+    let permit = shard.tunnels.admit().ok_or(Outcome::TooManyTunnels)?;
+    let backend = shard.backends.get(request.route).ok_or(Outcome::Internal)?;
+    // Never a connection that has carried a request: what is left of that one would enter the tunnel.
+    let mut connection =
+        backend.dial().await.map_err(|error| unreachable(shard, request, &error))?;
+
+    let mut head = shard.scratch.take_head();
+    forward::upgrade_request(&mut head, request.head, &next_hop(shard, client, request)?);
+    let offer = upgrade::offer(request.head.version(), request.head.fields());
+    let talk = Conversation { shard, request, head: &head, offer };
+    let ended = converse(&talk, client, &mut connection).await;
+    shard.scratch.give_back_head(head);
+
+    match ended.map_err(|trouble| failed(shard, request, &trouble))? {
+        Ending::Delivered(delivered) => {
+            let (outcome, next) = refused(shard, request, backend, (delivered, connection));
+            // What follows may be the protocol that was asked for: never parsed as requests.
+            let is_ambiguous = matches!(next, Next::Continue) && has_early_bytes(client);
+            Ok((outcome, if is_ambiguous { Next::Linger } else { next }))
+        }
+        Ending::Switched(answer) => {
+            let switched = Switched { connection, permit, route: request.route };
+            Ok(switch(shard, client, answer, switched).await)
+        }
+    }
+}
+
+/// Passes the 101 on: from here the connections belong to each other.
+async fn switch(
+    shard: &Shard,
+    client: &Client,
+    answer: ResponseHead<Buffer>,
+    switched: Switched,
+) -> (Outcome, Next) {
+    tracing::info!(target: TARGET, "Backend upgrade successful");
+    let mut out = shard.scratch.take_head();
+    forward::switching(&mut out, &answer);
+    shard.scratch.give_back_slots(answer.into_parts().1);
+    let watch = &switched.connection.watch;
+    watch.set_in(Some(shard.config.timeouts.head));
+    let sent = relay::send(&client.stream, watch, &out).await;
+    shard.scratch.give_back_head(out);
+    if sent.is_err() {
+        return (Outcome::ClientGone, Next::Drop);
+    }
+    tracing::info!(target: TARGET, "Both upgrades successful, establishing bidirectional tunnel");
+    (Outcome::Tunnelled, Next::Tunnel(Box::new(switched)))
+}
+
+/// The backend has answered with something else, which was relayed like any answer.
+fn refused(
+    shard: &Shard,
+    request: &Request<'_>,
+    backend: &Backend,
+    answered: (Delivered, Connection),
+) -> (Outcome, Next) {
+    let (Delivered { status, outcome, next, is_reusable }, connection) = answered;
+    if is_reusable {
+        backend.give_back(connection);
+    }
+    tracing::warn!(
+        target: TARGET,
+        side = "backend",
+        route = request.about(shard).route,
+        "Backend did not accept upgrade request, status: {status}",
+    );
+    (outcome, next)
+}
+
+/// Runs a tunnel to its end and says how it ended.
+///
+/// # Cancellation
+///
+/// Both connections are closed; what was in transit is lost.
+pub async fn run_tunnel(shard: &Shard, tunnel: Box<Tunnel>) {
+    let Tunnel { mut ends, watch, permit, route, address, since } = *tunnel;
+    let timeouts = &shard.config.timeouts;
+    let patience = Patience { idle: timeouts.tunnel_idle, half_close: timeouts.tunnel_half_close };
+    let summary = pump::run(&mut ends, &shard.pool, &watch, patience).await;
+    drop((ends, permit));
+    shard.counters.tunnels.add(1);
+    shard.counters.tunnel_bytes_up.add(summary.client_to_backend_bytes);
+    shard.counters.tunnel_bytes_down.add(summary.backend_to_client_bytes);
+    let route = shard.config.routes.get(route).map_or("", |route| route.name.as_str());
+    log_end(&summary, route, address, since);
+}
+
+fn log_end(summary: &Summary, route: &str, client: IpAddr, since: Instant) {
+    let Summary { client_to_backend_bytes: up, backend_to_client_bytes: down, reason, failure } =
+        summary;
+    let seconds = clock::now().duration_since(since).as_secs_f64();
+    match (reason, failure) {
+        (_, Some((side, error))) => tracing::error!(
+            target: TARGET,
+            %reason, %side, route, %client, seconds, up, down,
+            "Tunnel error: {error}",
+        ),
+        (CloseReason::ClientReset | CloseReason::BackendReset | CloseReason::Error, None) => {
+            let side = if *reason == CloseReason::BackendReset { "backend" } else { "client" };
+            tracing::warn!(
+                target: TARGET,
+                %reason, side, route, %client, seconds, up, down,
+                "Tunnel error: connection reset by the {side}",
+            );
+        }
+        _ => tracing::info!(
+            target: TARGET,
+            %reason, route, %client, seconds,
+            "Tunnel closed gracefully. Transferred {up} bytes client->backend, {down} bytes backend->client",
+        ),
+    }
+}
