@@ -1,0 +1,27 @@
+//! The fence around each connection: a panic of ours closes that connection, and nothing else.
+//!
+//! Without it the panic would unwind through the runtime and end the worker, whose listener the
+//! kernel would go on filling.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::proxy::Shard;
+
+/// Runs `connection`; a panic in it is counted and logged, and drops it.
+pub(super) async fn contain(connection: impl Future<Output = ()>, shard: Rc<Shard>) {
+    let mut connection = pin!(connection);
+    poll_fn(|cx| {
+        // Unwind safe: after a panic the future is never polled again, only dropped, and what it
+        // shares with others is held in no borrow across a wait.
+        catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(cx))).unwrap_or_else(|_| {
+            shard.counters.panics.add(1);
+            tracing::error!("A defect in the proxy has closed a connection; please report it");
+            Poll::Ready(())
+        })
+    })
+    .await;
+}

@@ -1,0 +1,215 @@
+//! One thread on one core: its runtime, its listeners, its shard of state, its mailbox.
+//!
+//! A worker owns everything it touches. The control thread sends it [`Message`]s and learns by
+//! joining the thread that it has ended.
+
+mod accept;
+mod fence;
+mod runtime;
+
+use std::cell::Cell;
+use std::io;
+use std::net::{self, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use runtime::Rung;
+
+use crate::backend::{Backend, Rules};
+use crate::config::Config;
+use crate::metrics::{Counters, Gauge};
+use crate::net::listener::Listener;
+use crate::net::{Pool, Sweeper, clock, sweeper};
+use crate::proxy::{Date, Record, Scratch, Shard};
+
+/// How often a draining worker looks whether its last connection has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// After the end of patience: time to close what is left and to log why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What the control thread tells a worker.
+#[derive(Debug)]
+pub enum Message {
+    /// The backend of this route has these addresses now.
+    Addresses {
+        /// Index of the route.
+        route: usize,
+        /// In the order in which to try them.
+        addresses: Arc<[SocketAddr]>,
+    },
+    /// Accept nothing new, finish what runs, and close what is left at this instant.
+    Drain {
+        /// The end of patience.
+        until: Instant,
+    },
+}
+
+/// Everything a worker starts with.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The CPU to run on, if it is to be pinned.
+    pub cpu: Option<usize>,
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// Its own sockets of the listening groups.
+    pub listeners: Vec<net::TcpListener>,
+    /// What is known of each route's backend, in the order of the routes.
+    pub addresses: Vec<Arc<[SocketAddr]>>,
+    /// Where the control thread's messages arrive.
+    pub mailbox: flume::Receiver<Message>,
+    /// Connections of the whole process.
+    pub connections: Arc<Gauge>,
+    /// Tunnels of the whole process.
+    pub tunnels: Arc<Gauge>,
+    /// What this worker does.
+    pub counters: Arc<Counters>,
+}
+
+/// Runs a worker on this thread until it has drained; `started` is told the driver, or why there
+/// is none.
+pub fn run(setup: Setup, started: impl FnOnce(io::Result<Rung>)) {
+    if let Some(cpu) = setup.cpu {
+        pin(cpu);
+    }
+    let runtime = &setup.config.runtime;
+    let (mut runtime, rung) = match runtime::build(runtime.driver, runtime.ring_entries) {
+        Ok(built) => built,
+        Err(error) => return started(Err(error)),
+    };
+    started(Ok(rung));
+    runtime.block_on(live(setup, rung));
+}
+
+/// Keeps this thread on one CPU. Without it the worker still works, only less evenly.
+fn pin(cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(cpu, %error, "Worker cannot be pinned to its CPU");
+    }
+}
+
+async fn live(setup: Setup, rung: Rung) {
+    let Setup { mailbox, connections, listeners, index, .. } = setup;
+    let shard = Rc::new(shard(
+        setup.config,
+        setup.addresses,
+        (setup.tunnels, setup.counters),
+        rung == Rung::Epoll,
+    ));
+    monoio::spawn(sweep(Rc::clone(&shard)));
+    for listener in listeners {
+        match Listener::new(listener) {
+            Ok(listener) => {
+                let accepting = accept::run(Rc::clone(&shard), listener, Arc::clone(&connections));
+                monoio::spawn(accepting);
+            }
+            Err(error) => tracing::error!(worker = index, %error, "Worker cannot listen"),
+        }
+    }
+    let until = obey(&shard, &mailbox).await;
+    drain(&shard, until).await;
+}
+
+fn shard(
+    config: Arc<Config>,
+    addresses: Vec<Arc<[SocketAddr]>>,
+    (tunnels, counters): (Arc<Gauge>, Arc<Counters>),
+    needs_rest: bool,
+) -> Shard {
+    let pool = Rc::new(Pool::default());
+    let sweeper = Rc::new(Sweeper::new(needs_rest));
+    let rules = Rules {
+        connect_timeout: config.timeouts.connect,
+        idle_max: config.limits.pool_idle_max,
+        idle_age: config.limits.pool_idle_age,
+    };
+    let backend = |addresses| Backend::new(rules, addresses, Rc::clone(&pool), Rc::clone(&sweeper));
+    Shard {
+        backends: addresses.into_iter().map(backend).collect(),
+        config,
+        pool,
+        sweeper,
+        scratch: Scratch::default(),
+        date: Date::default(),
+        tunnels,
+        counters,
+        record: Record::default(),
+        draining: Cell::new(false),
+    }
+}
+
+/// Carries out messages until one asks to drain; returns the end of patience.
+async fn obey(shard: &Shard, mailbox: &flume::Receiver<Message>) -> Instant {
+    loop {
+        match mailbox.recv_async().await {
+            Ok(Message::Addresses { route, addresses }) => {
+                if let Some(backend) = shard.backends.get(route) {
+                    backend.set_addresses(addresses);
+                }
+            }
+            Ok(Message::Drain { until }) => return until,
+            // The control thread is gone: so is the process, soon.
+            Err(flume::RecvError::Disconnected) => return clock::now(),
+        }
+    }
+}
+
+/// Lets running requests and tunnels end by themselves until `until`, then closes what is left.
+async fn drain(shard: &Shard, until: Instant) {
+    shard.draining.set(true);
+    shard.sweeper.drain_idle();
+    if !is_empty_by(shard, until).await {
+        shard.sweeper.drain_all();
+        is_empty_by(shard, clock::now() + LAST_WORDS).await;
+    }
+}
+
+/// Waits until no connection is left; `false` if some are at `until`.
+async fn is_empty_by(shard: &Shard, until: Instant) -> bool {
+    loop {
+        for backend in &shard.backends {
+            backend.close_idle();
+        }
+        if shard.sweeper.is_empty() {
+            return true;
+        }
+        if clock::now() >= until {
+            return false;
+        }
+        monoio::time::sleep(DRAIN_LOOK).await;
+    }
+}
+
+/// Fires deadlines and tidies up, for as long as the worker lives.
+async fn sweep(shard: Rc<Shard>) {
+    let interval = sweeper::sweep_interval(shortest_timeout(&shard.config));
+    loop {
+        monoio::time::sleep(interval).await;
+        let now = clock::now();
+        shard.sweeper.sweep(now);
+        shard.date.refresh();
+        shard.pool.trim();
+        for backend in &shard.backends {
+            backend.reap(now);
+        }
+    }
+}
+
+fn shortest_timeout(config: &Config) -> Duration {
+    let timeouts = &config.timeouts;
+    let optional = [
+        timeouts.response_head,
+        timeouts.body_idle,
+        timeouts.tunnel_idle,
+        timeouts.tunnel_half_close,
+    ];
+    optional
+        .into_iter()
+        .flatten()
+        .fold(timeouts.head.min(timeouts.keepalive).min(timeouts.connect), Duration::min)
+}
