@@ -1,31 +1,172 @@
-//! The binary: arguments, then what they ask for.
+//! The program: arguments, then what they ask for, then an exit code.
+//!
+//! 0 drained or valid, 1 a fault in the configuration, 2 usage, 70 a defect of ours, 71 the system
+//! refuses.
 
 mod cli;
 mod demo;
 
 use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
 use cli::Command;
+use phantom_frame::config::{self, Config, Fault, LogFormat};
+use phantom_frame::server::log::{self, Format, LogGuard};
+use phantom_frame::server::{Handle, RunError, Server, StartError, describe};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// A fault in the configuration.
+const EXIT_CONFIG: u8 = 1;
+/// `EX_SOFTWARE` of sysexits(3).
+const EXIT_DEFECT: u8 = 70;
+/// `EX_OSERR` of sysexits(3).
+const EXIT_SYSTEM: u8 = 71;
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Command::Demo { .. } => match serve_demo() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
-        Command::Run { .. } | Command::RunBackend { .. } | Command::Check { .. } => {
-            ExitCode::FAILURE
+        Command::Check { config } => check(&config),
+        Command::Run { config } => run_file(&config),
+        Command::RunBackend { url, port } => run_backend(&url, port),
+        Command::Demo { port } => run_demo(port),
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    match config::load(path, true) {
+        Ok(loaded) => {
+            complain_all(path, "warning: ", &loaded.warnings);
+            say(io::stdout(), &format!("{}: valid", path.display()));
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            complain_all(path, "", &faults.0);
+            ExitCode::from(EXIT_CONFIG)
         }
     }
 }
 
-/// Shows the demo's backend by itself, until there is a proxy to put before it.
-fn serve_demo() -> io::Result<()> {
-    let backend = demo::start_backend()?;
-    writeln!(io::stdout(), "http://{backend}/")?;
-    loop {
-        thread::park();
+fn run_file(path: &Path) -> ExitCode {
+    let loaded = match config::load(path, false) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            complain_all(path, "", &faults.0);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let log = log::init(format(loaded.config.log_format));
+    tracing::info!("Loaded configuration from: {}", path.display());
+    for warning in &loaded.warnings {
+        tracing::warn!("{}: {warning}", path.display());
     }
+    serve(loaded.config, log, |_| ())
+}
+
+fn run_backend(url: &str, port: u16) -> ExitCode {
+    match Config::for_backend(url) {
+        Ok(mut config) => {
+            config.http_port = port;
+            let log = log::init(format(config.log_format));
+            serve(config, log, |_| ())
+        }
+        Err(faults) => {
+            for fault in &faults.0 {
+                say(io::stderr(), &format!("--backend: {fault}"));
+            }
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+/// Proxy and backend in one process; between them real sockets.
+fn run_demo(port: u16) -> ExitCode {
+    let backend = match demo::start_backend() {
+        Ok(backend) => backend,
+        Err(error) => {
+            say(io::stderr(), &format!("the demo's backend cannot start: {error}"));
+            return ExitCode::from(EXIT_SYSTEM);
+        }
+    };
+    let mut config = match Config::for_backend(&format!("http://{backend}")) {
+        Ok(config) => config,
+        Err(faults) => {
+            say(io::stderr(), &faults.to_string());
+            return ExitCode::from(EXIT_DEFECT);
+        }
+    };
+    config.http_port = port;
+    config.binds = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let log = log::init(Format::Text);
+    serve(config, log, |server| {
+        for address in server.addresses() {
+            say(
+                io::stdout(),
+                &format!("\n  Open http://{address}/ in a browser. Ctrl-C ends the demo.\n"),
+            );
+        }
+    })
+}
+
+/// Runs until drained; `ready` is called once the proxy listens.
+fn serve(config: Config, log: LogGuard, ready: impl FnOnce(&Server)) -> ExitCode {
+    describe(&config);
+    let code = match Server::bind(config) {
+        Ok(server) => {
+            ready(&server);
+            match obey_signals(server.handle()) {
+                Ok(()) => exit_code(server.run()),
+                Err(error) => exit_code(Err(StartError::System(error).into())),
+            }
+        }
+        Err(error) => exit_code(Err(error.into())),
+    };
+    drop(log);
+    ExitCode::from(code)
+}
+
+fn exit_code(ended: Result<(), RunError>) -> u8 {
+    let Err(error) = ended else { return 0 };
+    tracing::error!("{error}");
+    say(io::stderr(), &format!("phantom-frame: {error}"));
+    match error {
+        RunError::Start(StartError::Config(_)) => EXIT_CONFIG,
+        RunError::Start(_) => EXIT_SYSTEM,
+        RunError::WorkerDied => EXIT_DEFECT,
+    }
+}
+
+/// The first SIGTERM or SIGINT drains; the second ends the process at once.
+fn obey_signals(handle: Handle) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for (count, signal) in signals.forever().enumerate() {
+            if count > 0 {
+                // As a shell reports a process that a signal has ended.
+                std::process::exit(128 + signal);
+            }
+            handle.drain();
+        }
+    })?;
+    Ok(())
+}
+
+fn format(format: LogFormat) -> Format {
+    match format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    }
+}
+
+fn complain_all(path: &Path, kind: &str, faults: &[Fault]) {
+    for fault in faults {
+        say(io::stderr(), &format!("{}: {kind}{fault}", path.display()));
+    }
+}
+
+/// Writes a line for the person at the terminal; whoever closed the other end does not want it.
+fn say(mut to: impl Write, line: &str) {
+    writeln!(to, "{line}").ok();
 }

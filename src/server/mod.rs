@@ -1,3 +1,10 @@
-//! The process: what stands around the workers.
+//! The process: sockets, workers, drain, log.
 
+mod cores;
+mod describe;
+mod limits;
 pub mod log;
+mod run;
+
+pub use describe::describe;
+pub use run::{Handle, RunError, Server, StartError};

@@ -1,0 +1,374 @@
+//! From a checked configuration to workers that run, and from a signal to workers that have ended.
+
+use std::fmt;
+use std::io;
+use std::net::{self, IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::{cores, limits};
+use crate::backend::resolve::{Name, Resolver};
+use crate::config::{Config, DriverChoice};
+use crate::metrics::{Counters, Gauge};
+use crate::net::{clock, listener};
+use crate::worker::{self, Message, Rung, Setup};
+
+/// How long the start waits for the names of backends to be resolved; later they still may be.
+const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
+
+/// Why the proxy could not start. Nothing is left running.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration asks for something this host does not have: change it.
+    Config(String),
+    /// An address cannot be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// No driver for the workers: the message holds the remedy.
+    Driver(io::Error),
+    /// The system has no threads or descriptors left.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(fault) => f.write_str(fault),
+            Self::Listen { address, error } => {
+                write!(f, "cannot listen on {address}: {error}{}", remedy(error.kind()))
+            }
+            Self::Driver(error) => write!(f, "io_uring is refused: {error}; {URING_REMEDY}"),
+            Self::System(error) => write!(f, "the system refuses: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What helps when an address cannot be listened on.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    if kind == io::ErrorKind::AddrInUse {
+        "; another process listens there: stop it or choose another port"
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        "; no interface of this host has that address"
+    } else {
+        ""
+    }
+}
+
+const URING_REMEDY: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in the \
+     container's seccomp profile, set the sysctl kernel.io_uring_disabled to 0, or choose \
+     runtime.driver = \"epoll\"";
+
+/// Why the proxy ended other than by draining.
+#[derive(Debug)]
+pub enum RunError {
+    /// It could not start.
+    Start(StartError),
+    /// A worker's thread has died of a defect. What it served is lost; end the process.
+    WorkerDied,
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(error) => error.fmt(f),
+            Self::WorkerDied => f.write_str("a worker has died"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl From<StartError> for RunError {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+/// What the control thread waits for.
+#[derive(Debug)]
+enum Event {
+    Drain,
+    WorkerEnded { panicked: bool },
+}
+
+/// Asks a running server to drain; can be cloned and sent to any thread.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    events: Sender<Event>,
+}
+
+impl Handle {
+    /// Stops accepting, lets what runs finish within `drain_timeout`, then ends the run.
+    ///
+    /// Returns at once; a second call changes nothing.
+    pub fn drain(&self) {
+        // A server that has ended has nothing left to drain.
+        self.events.send(Event::Drain).ok();
+    }
+}
+
+/// A server that listens and does not serve yet: clients that connect wait.
+#[derive(Debug)]
+pub struct Server {
+    config: Arc<Config>,
+    cpus: Vec<usize>,
+    /// By worker, then by address.
+    listeners: Vec<Vec<net::TcpListener>>,
+    addresses: Vec<SocketAddr>,
+    inbox: Receiver<Event>,
+    events: Sender<Event>,
+}
+
+impl Server {
+    /// Binds every configured address, once a worker.
+    ///
+    /// # Errors
+    ///
+    /// An address or a CPU is not to be had; nothing is left bound.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let cpus = cores::choose(&config.runtime.cores).map_err(StartError::Config)?;
+        let mut listeners: Vec<Vec<net::TcpListener>> = cpus.iter().map(|_| Vec::new()).collect();
+        let mut addresses = Vec::with_capacity(config.binds.len());
+        let has_ipv4 = config.binds.iter().any(IpAddr::is_ipv4);
+        for bind in &config.binds {
+            let wanted = SocketAddr::new(*bind, config.http_port);
+            // "::" alone serves IPv4 too, as operators expect; beside an IPv4 address it must not.
+            let dual_stack = bind.is_unspecified() && !has_ipv4;
+            let group = listener::bind(wanted, cpus.len(), dual_stack)
+                .map_err(|error| StartError::Listen { address: wanted, error })?;
+            addresses.extend(group.first().and_then(|listener| listener.local_addr().ok()));
+            for (own, listener) in listeners.iter_mut().zip(group) {
+                own.push(listener);
+            }
+        }
+        let (events, inbox) = channel();
+        Ok(Self { config: Arc::new(config), cpus, listeners, addresses, inbox, events })
+    }
+
+    /// The addresses listened on, with the ports the kernel chose where 0 was configured.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A handle that drains this server from another thread.
+    pub fn handle(&self) -> Handle {
+        Handle { events: self.events.clone() }
+    }
+
+    /// Serves until drained.
+    ///
+    /// # Errors
+    ///
+    /// The workers could not start, or one died: what it served is lost.
+    pub fn run(self) -> Result<(), RunError> {
+        let open_files = limits::raise_open_files();
+        let connections_max = self
+            .config
+            .limits
+            .connections_max
+            .unwrap_or_else(|| limits::connections_max(open_files));
+        tracing::info!("Open files limit: {open_files}, connections limit: {connections_max}");
+        let tunnels_max = self.config.limits.tunnels_max.unwrap_or(usize::MAX);
+        let shared = Shared {
+            connections: Gauge::new(connections_max),
+            tunnels: Gauge::new(tunnels_max),
+            config: self.config,
+            events: self.events,
+        };
+
+        let mailboxes: Vec<_> = self.cpus.iter().map(|_| flume::unbounded()).collect();
+        let senders: Vec<_> = mailboxes.iter().map(|(sender, _)| sender.clone()).collect();
+        let (_resolver, known) = resolve(&shared.config, &senders).map_err(StartError::System)?;
+        let mut fleet = Fleet { workers: Vec::new(), counters: Vec::new() };
+        let setups = self.listeners.into_iter().zip(self.cpus).zip(mailboxes).enumerate();
+        for (index, ((listeners, cpu), (_, mailbox))) in setups {
+            let counters = Arc::new(Counters::default());
+            fleet.counters.push(Arc::clone(&counters));
+            let setup = Setup {
+                index,
+                cpu: shared.config.runtime.pin.then_some(cpu),
+                config: Arc::clone(&shared.config),
+                listeners,
+                addresses: known.clone(),
+                mailbox,
+                connections: Arc::clone(&shared.connections),
+                tunnels: Arc::clone(&shared.tunnels),
+                counters,
+            };
+            let rung = fleet.start(setup, shared.events.clone())?;
+            announce(index, cpu, rung, &shared.config);
+        }
+        for address in &self.addresses {
+            tracing::info!("HTTP proxy listening on {address}");
+        }
+        shared.attend(&self.inbox, &senders, fleet)
+    }
+}
+
+/// What the workers have in common.
+struct Shared {
+    config: Arc<Config>,
+    connections: Arc<Gauge>,
+    tunnels: Arc<Gauge>,
+    events: Sender<Event>,
+}
+
+impl Shared {
+    /// Waits for the wish to drain, passes it on, and waits for the workers to end.
+    fn attend(
+        &self,
+        inbox: &Receiver<Event>,
+        senders: &[flume::Sender<Message>],
+        fleet: Fleet,
+    ) -> Result<(), RunError> {
+        let mut left = fleet.workers.len();
+        let mut draining = false;
+        while left > 0 {
+            match inbox.recv() {
+                Ok(Event::Drain) if draining => {}
+                Ok(Event::Drain) => {
+                    draining = true;
+                    self.drain(senders);
+                }
+                Ok(Event::WorkerEnded { panicked: false }) => left -= 1,
+                Ok(Event::WorkerEnded { panicked: true }) | Err(_) => {
+                    return Err(RunError::WorkerDied);
+                }
+            }
+        }
+        fleet.join();
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn drain(&self, senders: &[flume::Sender<Message>]) {
+        let timeout = self.config.drain_timeout;
+        tracing::info!(
+            connections = self.connections.value(),
+            tunnels = self.tunnels.value(),
+            "Draining: not accepting any more, closing what is left in {timeout:?}",
+        );
+        for sender in senders {
+            // A worker that has ended has nothing left to drain.
+            sender.send(Message::Drain { until: clock::now() + timeout }).ok();
+        }
+    }
+}
+
+/// The workers' threads.
+struct Fleet {
+    workers: Vec<JoinHandle<()>>,
+    counters: Vec<Arc<Counters>>,
+}
+
+impl Fleet {
+    /// Starts one worker and waits until it has a driver.
+    fn start(&mut self, setup: Setup, events: Sender<Event>) -> Result<Rung, StartError> {
+        let (told, tells) = channel();
+        let thread =
+            thread::Builder::new().name(format!("worker-{}", setup.index)).spawn(move || {
+                let notice = EndNotice(events);
+                worker::run(setup, |started| {
+                    told.send(started).ok();
+                });
+                drop(notice);
+            });
+        self.workers.push(thread.map_err(StartError::System)?);
+        match tells.recv() {
+            Ok(Ok(rung)) => Ok(rung),
+            Ok(Err(error)) => Err(StartError::Driver(error)),
+            Err(_) => Err(StartError::Driver(io::Error::other("the worker died while starting"))),
+        }
+    }
+
+    fn join(self) {
+        for worker in self.workers {
+            // It has said that it ended without a panic.
+            worker.join().ok();
+        }
+        let total =
+            |one: fn(&Counters) -> u64| self.counters.iter().map(|each| one(each)).sum::<u64>();
+        tracing::info!(
+            connections = total(|c| c.connections.value()),
+            requests = total(|c| c.requests.value()),
+            tunnels = total(|c| c.tunnels.value()),
+            bytes_client_to_backend = total(|c| c.tunnel_bytes_up.value()),
+            bytes_backend_to_client = total(|c| c.tunnel_bytes_down.value()),
+            panics = total(|c| c.panics.value()),
+            "Drained",
+        );
+    }
+}
+
+/// Tells the control thread that this worker's thread ends, however it does.
+struct EndNotice(Sender<Event>);
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        self.0.send(Event::WorkerEnded { panicked: thread::panicking() }).ok();
+    }
+}
+
+fn announce(worker: usize, cpu: usize, rung: Rung, config: &Config) {
+    let driver = rung.label();
+    if config.runtime.pin {
+        tracing::info!("Worker {worker} on CPU {cpu}, driver {driver}");
+    } else {
+        tracing::info!("Worker {worker}, not pinned, driver {driver}");
+    }
+    if rung == Rung::Epoll && config.runtime.driver == DriverChoice::Auto && worker == 0 {
+        tracing::warn!(
+            "io_uring is refused on this host, so every worker runs on epoll and costs more CPU; {URING_REMEDY}"
+        );
+    }
+}
+
+/// The backends' addresses as far as they are known soon, and the threads that keep them up to date.
+fn resolve(
+    config: &Config,
+    senders: &[flume::Sender<Message>],
+) -> io::Result<(Resolver, Vec<Arc<[SocketAddr]>>)> {
+    let mut known = Vec::with_capacity(config.routes.len());
+    let mut names = Vec::new();
+    for (route, each) in config.routes.iter().enumerate() {
+        let name = Name { host: each.backend.host.clone(), port: each.backend.port };
+        known.push(name.literal().into_iter().collect());
+        if name.literal().is_none() {
+            names.push((route, name));
+        }
+    }
+    let mut waiting = names.len();
+    let (first, firsts) = channel();
+    let senders = senders.to_vec();
+    let resolver = Resolver::spawn(names, move |route, addresses| {
+        // Only the start listens to this.
+        first.send((route, Arc::clone(&addresses))).ok();
+        for sender in &senders {
+            sender.send(Message::Addresses { route, addresses: Arc::clone(&addresses) }).ok();
+        }
+    })?;
+    let give_up = clock::now() + FIRST_LOOK_UP;
+    while waiting > 0 {
+        match firsts.recv_timeout(give_up.saturating_duration_since(clock::now())) {
+            Ok((route, addresses)) => {
+                if let Some(slot) = known.get_mut(route) {
+                    *slot = addresses;
+                }
+                waiting -= 1;
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    Ok((resolver, known))
+}
