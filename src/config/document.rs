@@ -12,7 +12,7 @@ use super::route::{
 };
 use super::schema::{Place, rows};
 use super::value::nearest;
-use super::{Config, DriverChoice, Limits, Loaded, LogFormat, Runtime, Secret, Timeouts};
+use super::{Accept, Config, DriverChoice, Limits, Loaded, LogFormat, Runtime, Secret, Timeouts};
 
 /// The name of the only route of the old form.
 pub(super) const DEFAULT_ROUTE: &str = "default";
@@ -148,6 +148,11 @@ fn read_routes(checker: &mut Checker, server: &Table) -> Vec<(Route, Section)> {
     for entry in &server.entries {
         let Some(table) = entry.node.as_table() else { continue };
         let path = join("server", &entry.key);
+        if entry.key.chars().any(char::is_control) {
+            let complaint = Complaint::new("a name with a control character")
+                .with_remedy("name the route with visible characters: the log shows the name");
+            checker.refuse(complaint.at(path.escape_debug().to_string(), entry.node.line));
+        }
         let section = checker.section(Place::Route, &path, entry.node.line, table);
         let mut route = read_route(&entry.key, &section);
         route.webhooks = read_webhooks(checker, &path, table);
@@ -312,6 +317,11 @@ fn read_runtime(checker: &mut Checker, root: &Table) -> Runtime {
             "io_uring" => DriverChoice::IoUring,
             "epoll" => DriverChoice::Epoll,
             _ => DriverChoice::Auto,
+        },
+        accept: match keys.required("accept") {
+            "kernel" => Accept::Kernel,
+            "single" => Accept::Single,
+            _ => Accept::Balanced,
         },
         ring_entries: keys.required("ring_entries"),
     }

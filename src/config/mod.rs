@@ -79,6 +79,8 @@ pub struct Runtime {
     pub pin: bool,
     /// How workers wait for the kernel.
     pub driver: DriverChoice,
+    /// Which worker serves a connection.
+    pub accept: Accept,
     /// Submission entries of a worker's ring, 64 to 32768; not necessarily a power of two.
     pub ring_entries: u32,
 }
@@ -93,6 +95,17 @@ pub enum Cores {
     /// The CPUs with these ids; at least one, no two the same. Whether they exist is not known
     /// here.
     Ids(Vec<usize>),
+}
+
+/// Which worker serves a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// The one whose listener the kernel chose, unless it has clearly more than the mean.
+    Balanced,
+    /// Always the one whose listener the kernel chose.
+    Kernel,
+    /// The least loaded one; only the first listens.
+    Single,
 }
 
 /// How workers wait for the kernel.

@@ -234,6 +234,11 @@ pub(super) static KEYS: &[Key] = {
             "`auto` takes io_uring where the system allows it, else epoll with a \
              warning; `io_uring` refuses to start instead.",
         ),
+        key(Runtime, "accept", Choice(&["balanced", "kernel", "single"]), "\"balanced\"").doc(
+            "Who serves a connection: `balanced` leaves it on the core the kernel chose unless \
+             that core has clearly more than the mean, and then hands it to a less loaded one; \
+             `kernel` always leaves it; `single` lets one core accept and spread.",
+        ),
         key(Runtime, "ring_entries", Number { min: 64, max: 32768 }, "4096")
             .doc("Submission entries of a worker's ring."),
         key(Timeouts, "head", NOT_ZERO, "\"10s\"")

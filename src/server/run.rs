@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::{cores, limits};
 use crate::backend::resolve::{Name, Resolver};
-use crate::config::{Config, DriverChoice};
+use crate::config::{Accept, Config, DriverChoice};
 use crate::metrics::{Counters, Gauge};
 use crate::net::{clock, listener};
+use crate::worker::balance::Loads;
 use crate::worker::{self, Message, Rung, Setup};
 
 /// How long the start waits for the names of backends to be resolved; later they still may be.
@@ -139,12 +140,16 @@ impl Server {
         let cpus = cores::choose(&config.runtime.cores).map_err(StartError::Config)?;
         let mut listeners: Vec<Vec<net::TcpListener>> = cpus.iter().map(|_| Vec::new()).collect();
         let mut addresses = Vec::with_capacity(config.binds.len());
+        let listeners_count = match config.runtime.accept {
+            Accept::Single => 1,
+            Accept::Balanced | Accept::Kernel => cpus.len(),
+        };
         let has_ipv4 = config.binds.iter().any(IpAddr::is_ipv4);
         for bind in &config.binds {
             let wanted = SocketAddr::new(*bind, config.http_port);
             // "::" alone serves IPv4 too, as operators expect; beside an IPv4 address it must not.
             let dual_stack = bind.is_unspecified() && !has_ipv4;
-            let group = listener::bind(wanted, cpus.len(), dual_stack)
+            let group = listener::bind(wanted, listeners_count, dual_stack)
                 .map_err(|error| StartError::Listen { address: wanted, error })?;
             addresses.extend(group.first().and_then(|listener| listener.local_addr().ok()));
             for (own, listener) in listeners.iter_mut().zip(group) {
@@ -181,6 +186,7 @@ impl Server {
         let tunnels_max = self.config.limits.tunnels_max.unwrap_or(usize::MAX);
         let shared = Shared {
             connections: Gauge::new(connections_max),
+            loads: Loads::new(self.cpus.len()),
             tunnels: Gauge::new(tunnels_max),
             config: self.config,
             events: self.events,
@@ -189,11 +195,9 @@ impl Server {
         let mailboxes: Vec<_> = self.cpus.iter().map(|_| flume::unbounded()).collect();
         let senders: Vec<_> = mailboxes.iter().map(|(sender, _)| sender.clone()).collect();
         let (_resolver, known) = resolve(&shared.config, &senders).map_err(StartError::System)?;
-        let mut fleet = Fleet { workers: Vec::new(), counters: Vec::new() };
+        let mut fleet = Fleet::default();
         let setups = self.listeners.into_iter().zip(self.cpus).zip(mailboxes).enumerate();
         for (index, ((listeners, cpu), (_, mailbox))) in setups {
-            let counters = Arc::new(Counters::default());
-            fleet.counters.push(Arc::clone(&counters));
             let setup = Setup {
                 index,
                 cpu: shared.config.runtime.pin.then_some(cpu),
@@ -201,17 +205,32 @@ impl Server {
                 listeners,
                 addresses: known.clone(),
                 mailbox,
+                workers: senders.clone(),
                 connections: Arc::clone(&shared.connections),
+                loads: shared.loads.clone(),
                 tunnels: Arc::clone(&shared.tunnels),
-                counters,
+                counters: fleet.counters(),
             };
-            let rung = fleet.start(setup, shared.events.clone())?;
-            announce(index, cpu, rung, &shared.config);
+            match fleet.start(setup, shared.events.clone()) {
+                Ok(rung) => announce(index, cpu, rung, &shared.config),
+                Err(error) => {
+                    dismiss(&senders);
+                    return Err(error.into());
+                }
+            }
         }
         for address in &self.addresses {
             tracing::info!("HTTP proxy listening on {address}");
         }
-        shared.attend(&self.inbox, &senders, fleet)
+        shared.attend(&self.inbox, &senders, fleet).inspect_err(|_| dismiss(&senders))
+    }
+}
+
+/// Ends the workers that run, at once.
+fn dismiss(senders: &[flume::Sender<Message>]) {
+    for sender in senders {
+        // One that never started, or has ended, does not mind.
+        sender.send(Message::Drain { until: clock::now() }).ok();
     }
 }
 
@@ -219,6 +238,7 @@ impl Server {
 struct Shared {
     config: Arc<Config>,
     connections: Arc<Gauge>,
+    loads: Loads,
     tunnels: Arc<Gauge>,
     events: Sender<Event>,
 }
@@ -257,6 +277,7 @@ impl Shared {
         tracing::info!(
             connections = self.connections.value(),
             tunnels = self.tunnels.value(),
+            by_worker = ?self.loads.all(),
             "Draining: not accepting any more, closing what is left in {timeout:?}",
         );
         for sender in senders {
@@ -267,12 +288,20 @@ impl Shared {
 }
 
 /// The workers' threads.
+#[derive(Default)]
 struct Fleet {
     workers: Vec<JoinHandle<()>>,
     counters: Vec<Arc<Counters>>,
 }
 
 impl Fleet {
+    /// Counters for one more worker.
+    fn counters(&mut self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::default());
+        self.counters.push(Arc::clone(&counters));
+        counters
+    }
+
     /// Starts one worker and waits until it has a driver.
     fn start(&mut self, setup: Setup, events: Sender<Event>) -> Result<Rung, StartError> {
         let (told, tells) = channel();

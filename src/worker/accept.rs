@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fence;
+use super::balance::{Entered, Loads};
+use super::{Message, fence};
+use crate::config::Accept;
 use crate::http1::reply::{self, Reply};
 use crate::metrics::{Gauge, Permit};
 use crate::net::listener::Listener;
@@ -23,12 +26,36 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// Between two lines about connections that were not accepted.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
+/// What accepting needs besides the shard.
+#[derive(Clone, Debug)]
+pub(super) struct Hall {
+    /// This worker.
+    pub own: usize,
+    /// Who serves what is accepted here.
+    pub accept: Accept,
+    /// Connections of the whole process.
+    pub connections: Arc<Gauge>,
+    /// Connections by worker.
+    pub loads: Loads,
+    /// The mailboxes of all workers.
+    pub workers: Vec<flume::Sender<Message>>,
+}
+
+/// A connection that was accepted by one worker and is served by another, or by the same.
+#[derive(Debug)]
+pub struct Guest {
+    socket: OwnedFd,
+    address: SocketAddr,
+    permit: Permit,
+    entered: Entered,
+}
+
 /// Accepts until the worker drains, and then what the kernel has queued already.
-pub(super) async fn run(shard: Rc<Shard>, listener: Listener, connections: Arc<Gauge>) {
+pub(super) async fn run(shard: Rc<Shard>, listener: Listener, hall: Hall) {
     // Idle in the sense of a drain: the watch fires when accepting is to stop.
     let watch = shard.sweeper.watch();
     watch.set_idle(true);
-    let mut door = Door { shard, connections, last_line: None };
+    let mut door = Door::new(shard, hall);
     loop {
         match watch.guard(listener.readable()).await {
             Ok(Ok(())) => {}
@@ -53,14 +80,33 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, connections: Arc<G
     }
 }
 
+/// Serves a connection on this worker.
+pub(super) fn welcome(shard: &Rc<Shard>, guest: Guest) {
+    let Guest { socket, address, permit, entered } = guest;
+    match Stream::new(socket) {
+        Ok(stream) => {
+            let served = serve(Rc::clone(shard), stream, address, (permit, entered));
+            monoio::spawn(fence::contain(served, Rc::clone(shard)));
+        }
+        Err(error) => tracing::error!(%error, "Connection not served"),
+    }
+}
+
 /// Where connections come in.
 struct Door {
     shard: Rc<Shard>,
-    connections: Arc<Gauge>,
+    hall: Hall,
+    random: u64,
     last_line: Option<Instant>,
 }
 
 impl Door {
+    fn new(shard: Rc<Shard>, hall: Hall) -> Self {
+        // Any odd number will do: it only breaks ties.
+        let random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * hall.own as u64 + 1);
+        Self { shard, hall, random, last_line: None }
+    }
+
     /// Accepts what waits, at most `count_max`; returns how many came.
     fn admit_up_to(&mut self, listener: &Listener, count_max: usize) -> io::Result<usize> {
         let mut count = 0;
@@ -68,26 +114,40 @@ impl Door {
             let Some((socket, address)) = listener.try_accept()? else { break };
             count += 1;
             self.shard.counters.connections.add(1);
-            match Stream::new(socket) {
-                Ok(stream) => self.admit(stream, address),
-                Err(error) => self.complain(&error),
+            match self.hall.connections.admit() {
+                Some(permit) => self.admit(socket, address, permit),
+                None => self.turn_away(socket),
             }
         }
         Ok(count)
     }
 
-    fn admit(&mut self, stream: Stream, address: SocketAddr) {
-        match self.connections.admit() {
-            Some(permit) => {
-                let served = serve(Rc::clone(&self.shard), stream, address, permit);
-                monoio::spawn(fence::contain(served, Rc::clone(&self.shard)));
-            }
-            None => self.turn_away(&stream),
+    fn admit(&mut self, socket: OwnedFd, address: SocketAddr, permit: Permit) {
+        let own = self.hall.own;
+        // Others may have ended already when this worker drains.
+        let worker = if self.shard.draining.get() { own } else { self.choose() };
+        let entered = self.hall.loads.enter(worker);
+        let guest = Guest { socket, address, permit, entered };
+        let Some(mailbox) = self.hall.workers.get(worker).filter(|_| worker != own) else {
+            return welcome(&self.shard, guest);
+        };
+        // A worker that has ended returns the message.
+        if let Err(flume::SendError(Message::Serve(guest))) = mailbox.send(Message::Serve(guest)) {
+            welcome(&self.shard, guest);
         }
     }
 
+    fn choose(&mut self) -> usize {
+        // xorshift64 (Marsaglia 2003).
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.hall.loads.choose(self.hall.accept, self.hall.own, self.random)
+    }
+
     /// Answers 503 without waiting for anything: a full house has no room for guests that linger.
-    fn turn_away(&mut self, stream: &Stream) {
+    fn turn_away(&mut self, socket: OwnedFd) {
+        let Ok(stream) = Stream::new(socket) else { return };
         let mut head = self.shard.scratch.take_head();
         self.shard.date.with(|date| {
             let text = "Too many connections are open.";
@@ -114,12 +174,12 @@ impl Door {
 }
 
 /// One connection, from its first request to the end of its tunnel.
-async fn serve(shard: Rc<Shard>, stream: Stream, address: SocketAddr, permit: Permit) {
+async fn serve(shard: Rc<Shard>, stream: Stream, address: SocketAddr, place: (Permit, Entered)) {
     let client = shard.client(stream, address.ip());
     // On the heap while requests are served, so that a tunnel costs only what the tunnel needs.
     let tunnel = Box::pin(proxy::serve(&shard, client)).await;
     if let Some(tunnel) = tunnel {
         proxy::run_tunnel(&shard, tunnel).await;
     }
-    drop(permit);
+    drop(place);
 }

@@ -4,6 +4,7 @@
 //! joining the thread that it has ended.
 
 mod accept;
+pub mod balance;
 mod fence;
 mod runtime;
 
@@ -14,7 +15,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use accept::Guest;
 pub use runtime::Rung;
+
+use accept::Hall;
+use balance::Loads;
 
 use crate::backend::{Backend, Rules};
 use crate::config::Config;
@@ -39,6 +44,8 @@ pub enum Message {
         /// In the order in which to try them.
         addresses: Arc<[SocketAddr]>,
     },
+    /// Serve this connection, which another worker has accepted.
+    Serve(Guest),
     /// Accept nothing new, finish what runs, and close what is left at this instant.
     Drain {
         /// The end of patience.
@@ -61,8 +68,12 @@ pub struct Setup {
     pub addresses: Vec<Arc<[SocketAddr]>>,
     /// Where the control thread's messages arrive.
     pub mailbox: flume::Receiver<Message>,
+    /// The mailboxes of all workers, this one's included.
+    pub workers: Vec<flume::Sender<Message>>,
     /// Connections of the whole process.
     pub connections: Arc<Gauge>,
+    /// Connections by worker.
+    pub loads: Loads,
     /// Tunnels of the whole process.
     pub tunnels: Arc<Gauge>,
     /// What this worker does.
@@ -94,25 +105,29 @@ fn pin(cpu: usize) {
 }
 
 async fn live(setup: Setup, rung: Rung) {
-    let Setup { mailbox, connections, listeners, index, .. } = setup;
-    let shard = Rc::new(shard(
-        setup.config,
-        setup.addresses,
-        (setup.tunnels, setup.counters),
-        rung == Rung::Epoll,
-    ));
+    let Setup { mailbox, listeners, index, .. } = setup;
+    let hall = Hall {
+        own: index,
+        accept: setup.config.runtime.accept,
+        connections: setup.connections,
+        loads: setup.loads,
+        workers: setup.workers,
+    };
+    let tallies = (setup.tunnels, setup.counters);
+    let shard = Rc::new(shard(setup.config, setup.addresses, tallies, rung == Rung::Epoll));
     monoio::spawn(sweep(Rc::clone(&shard)));
     for listener in listeners {
         match Listener::new(listener) {
             Ok(listener) => {
-                let accepting = accept::run(Rc::clone(&shard), listener, Arc::clone(&connections));
-                monoio::spawn(accepting);
+                monoio::spawn(accept::run(Rc::clone(&shard), listener, hall.clone()));
             }
             Err(error) => tracing::error!(worker = index, %error, "Worker cannot listen"),
         }
     }
+    // What is left are the accept loops' own copies: the mailboxes close when accepting has ended.
+    drop(hall);
     let until = obey(&shard, &mailbox).await;
-    drain(&shard, until).await;
+    drain(&shard, &mailbox, until).await;
 }
 
 fn shard(
@@ -144,34 +159,55 @@ fn shard(
 }
 
 /// Carries out messages until one asks to drain; returns the end of patience.
-async fn obey(shard: &Shard, mailbox: &flume::Receiver<Message>) -> Instant {
+async fn obey(shard: &Rc<Shard>, mailbox: &flume::Receiver<Message>) -> Instant {
     loop {
         match mailbox.recv_async().await {
-            Ok(Message::Addresses { route, addresses }) => {
-                if let Some(backend) = shard.backends.get(route) {
-                    backend.set_addresses(addresses);
+            Ok(message) => {
+                if let Some(until) = carry_out(shard, message) {
+                    return until;
                 }
             }
-            Ok(Message::Drain { until }) => return until,
             // The control thread is gone: so is the process, soon.
             Err(flume::RecvError::Disconnected) => return clock::now(),
         }
     }
 }
 
+/// Carries out one message; the end of patience if it asks to drain.
+fn carry_out(shard: &Rc<Shard>, message: Message) -> Option<Instant> {
+    match message {
+        Message::Drain { until } => return Some(until),
+        Message::Serve(guest) => accept::welcome(shard, guest),
+        Message::Addresses { route, addresses } => {
+            if let Some(backend) = shard.backends.get(route) {
+                backend.set_addresses(addresses);
+            }
+        }
+    }
+    None
+}
+
 /// Lets running requests and tunnels end by themselves until `until`, then closes what is left.
-async fn drain(shard: &Shard, until: Instant) {
+async fn drain(shard: &Rc<Shard>, mailbox: &flume::Receiver<Message>, until: Instant) {
     shard.draining.set(true);
     shard.sweeper.drain_idle();
-    if !is_empty_by(shard, until).await {
+    if !is_empty_by(shard, mailbox, until).await {
         shard.sweeper.drain_all();
-        is_empty_by(shard, clock::now() + LAST_WORDS).await;
+        is_empty_by(shard, mailbox, clock::now() + LAST_WORDS).await;
     }
 }
 
 /// Waits until no connection is left; `false` if some are at `until`.
-async fn is_empty_by(shard: &Shard, until: Instant) -> bool {
+async fn is_empty_by(
+    shard: &Rc<Shard>,
+    mailbox: &flume::Receiver<Message>,
+    until: Instant,
+) -> bool {
     loop {
+        // Another worker may have accepted a connection for this one before it drained itself.
+        while let Ok(message) = mailbox.try_recv() {
+            carry_out(shard, message);
+        }
         for backend in &shard.backends {
             backend.close_idle();
         }

@@ -16,6 +16,10 @@
 mod support;
 
 #[cfg(test)]
+mod balance;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod docs;

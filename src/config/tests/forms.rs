@@ -30,8 +30,13 @@ fn the_shortest_file_has_every_default() {
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(config.log_format, LogFormat::Text);
     assert_eq!(config.trusted_proxies, []);
-    let runtime =
-        Runtime { cores: Cores::All, pin: true, driver: DriverChoice::Auto, ring_entries: 4096 };
+    let runtime = Runtime {
+        cores: Cores::All,
+        pin: true,
+        driver: DriverChoice::Auto,
+        accept: Accept::Balanced,
+        ring_entries: 4096,
+    };
     assert_eq!(config.runtime, runtime);
     let secs = Duration::from_secs;
     let timeouts = Timeouts {
