@@ -52,11 +52,14 @@ impl Pump<'_> {
         });
     }
 
-    fn ended(&self, side: Side) {
-        if self.first_end.get().is_none() {
+    /// Notes that `side` has ended its direction; says whether it was the first.
+    fn ended(&self, side: Side) -> bool {
+        let is_first = self.first_end.get().is_none();
+        if is_first {
             self.first_end.set(Some(side));
+            self.moved();
         }
-        self.moved();
+        is_first
     }
 }
 
@@ -172,8 +175,7 @@ impl Lane<'_> {
             match self.turn(pump).await? {
                 Turn::Moved(bytes) => stint_bytes += bytes,
                 Turn::End => {
-                    self.to.shutdown_write();
-                    pump.ended(self.sender);
+                    self.end(pump);
                     return Ok(());
                 }
             }
@@ -181,6 +183,14 @@ impl Lane<'_> {
                 stint_bytes = 0;
                 pump.watch.rest().await;
             }
+        }
+    }
+
+    /// Carries the end of the sender's direction on.
+    fn end(&self, pump: &Pump<'_>) {
+        // After the second end both sockets close, which says the same.
+        if pump.ended(self.sender) {
+            self.to.shutdown_write();
         }
     }
 

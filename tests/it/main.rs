@@ -18,8 +18,8 @@ mod support;
 #[cfg(test)]
 mod balance;
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod process;
-#[cfg(test)]
-mod docs;
