@@ -4,6 +4,7 @@ pub mod dial;
 pub mod exchange;
 pub mod pool;
 pub mod resolve;
+pub mod warm;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub struct Rules {
     pub idle_max: usize,
     /// An idle connection older than this is closed.
     pub idle_age: Duration,
+    /// Connections made ahead of time.
+    pub warm: usize,
 }
 
 /// One backend, as one worker sees it.
@@ -46,7 +49,13 @@ pub struct Backend {
     addresses: RefCell<Arc<[SocketAddr]>>,
     /// Index of the address that answered last: tried first.
     preferred: Cell<usize>,
+    /// Have carried an exchange; the newest last.
     idle: RefCell<Vec<pool::Idle>>,
+    /// Have carried nothing yet.
+    warm: RefCell<Vec<pool::Idle>>,
+    is_warming: Cell<bool>,
+    /// Set when the worker drains: nothing is kept any more.
+    is_retired: Cell<bool>,
     buffers: Rc<Pool>,
     sweeper: Rc<Sweeper>,
 }
@@ -64,6 +73,9 @@ impl Backend {
             addresses: RefCell::new(addresses),
             preferred: Cell::new(0),
             idle: RefCell::default(),
+            warm: RefCell::default(),
+            is_warming: Cell::new(false),
+            is_retired: Cell::new(false),
             buffers,
             sweeper,
         }

@@ -12,8 +12,8 @@ use crate::net::stream::Peek;
 /// An idle connection and when it was given back.
 #[derive(Debug)]
 pub(super) struct Idle {
-    connection: Connection,
-    since: Instant,
+    pub(super) connection: Connection,
+    pub(super) since: Instant,
 }
 
 /// A connection for one exchange.
@@ -21,7 +21,7 @@ pub(super) struct Idle {
 pub struct Lease {
     /// The connection; owned until given back or dropped.
     pub connection: Connection,
-    /// Whether it has carried an exchange before: only then may it turn out to be stale.
+    /// Whether it was open already: only then may it turn out to be stale.
     pub reused: bool,
 }
 
@@ -53,7 +53,7 @@ impl Backend {
         None
     }
 
-    fn is_usable(&self, idle: &Idle, now: Instant) -> bool {
+    pub(super) fn is_usable(&self, idle: &Idle, now: Instant) -> bool {
         // Data nobody asked for is as bad as an end: it would be taken for the next answer.
         now.duration_since(idle.since) < self.rules.idle_age
             && idle.connection.stream.peek() == Peek::Quiet
@@ -61,7 +61,7 @@ impl Backend {
 
     /// Returns a connection whose last exchange ended cleanly, with nothing left in it.
     pub fn give_back(&self, connection: Connection) {
-        if !connection.inbox.is_empty() || self.rules.idle_max == 0 {
+        if !connection.inbox.is_empty() || self.rules.idle_max == 0 || self.is_retired.get() {
             return;
         }
         connection.watch.set(None);
@@ -76,15 +76,13 @@ impl Backend {
     /// Closes the idle connections that are too old or that the backend has closed.
     pub fn reap(&self, now: Instant) {
         self.idle.borrow_mut().retain(|idle| self.is_usable(idle, now));
+        self.warm.borrow_mut().retain(|idle| self.is_usable(idle, now));
     }
 
-    /// Closes all idle connections.
-    pub fn close_idle(&self) {
+    /// Closes all idle connections and keeps none from now on.
+    pub fn retire(&self) {
+        self.is_retired.set(true);
         self.idle.borrow_mut().clear();
-    }
-
-    /// How many connections are idle.
-    pub fn idle_len(&self) -> usize {
-        self.idle.borrow().len()
+        self.warm.borrow_mut().clear();
     }
 }

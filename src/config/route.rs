@@ -22,6 +22,8 @@ pub struct Route {
     pub enable_websocket: bool,
     /// To which protocols a request may upgrade when `enable_websocket` is true.
     pub upgrade_protocols: UpgradeProtocols,
+    /// Connections made ahead of time by each worker; 0 to 1024.
+    pub warm_connections: usize,
     /// What the backend reads in the `Host` field.
     pub host_header: HostHeader,
     /// Whether every method but GET is refused with 405.

@@ -281,6 +281,9 @@ pub(super) static KEYS: &[Key] = {
              `[\"websocket\"]`.",
             )
             .old(),
+        key(Route, "warm_connections", Number { min: 0, max: 1024 }, "0")
+            .doc("Connections kept ready for upgrades, per core: for backends that are slow to connect to.")
+            .old(),
         key(Route, "host_header", Host, "\"preserve\"")
             .doc(
                 "The `Host` the backend sees: the client's (`preserve`), the one of \

@@ -5,7 +5,7 @@ use super::outcome::Outcome;
 use super::serve::{Next, Request};
 use super::shard::{Client, Shard};
 use crate::backend::exchange::replayable;
-use crate::backend::{Backend, DialError, Lease};
+use crate::backend::{Backend, Connection, DialError, Lease};
 use crate::config::{HostHeader, Route};
 use crate::http1::forward::{self, NextHop};
 
@@ -27,43 +27,55 @@ pub(super) async fn run(
     let mut head = shard.scratch.take_head();
     forward::request(&mut head, request.head, &next_hop(shard, client, request)?);
     let talk = Conversation { shard, request, head: &head, offer: None };
-    let ended = exchange(&talk, client, backend).await;
+    let ended = exchange(&talk, client, backend, backend.take().await).await;
     shard.scratch.give_back_head(head);
-    ended
-}
-
-async fn exchange(
-    talk: &Conversation<'_>,
-    client: &mut Client,
-    backend: &Backend,
-) -> Result<(Outcome, Next), Outcome> {
-    let Request { head, asked, .. } = talk.request;
-    let refuse = |error| unreachable(talk.shard, talk.request, &error);
-    let mut lease = backend.take().await.map_err(refuse)?;
-    let mut ended = converse(talk, client, &mut lease.connection).await;
-    if let Err(Trouble::Answer(error)) = &ended
-        && replayable(error, lease.reused, head.method(), asked.framing)
-    {
-        lease = Lease { connection: backend.dial().await.map_err(refuse)?, reused: false };
-        ended = converse(talk, client, &mut lease.connection).await;
-    }
-    match ended.map_err(|trouble| failed(talk.shard, talk.request, &trouble))? {
-        Ending::Delivered(delivered) => {
+    match ended? {
+        (Ending::Delivered(delivered), connection) => {
             if delivered.is_reusable {
-                backend.give_back(lease.connection);
+                backend.give_back(connection);
             }
             if delivered.outcome != Outcome::Passed {
-                let about = talk.request.about(talk.shard);
-                talk.shard.record.failure(delivered.outcome, about, &"after the answer had begun");
+                let cause = "after the answer had begun";
+                shard.record.failure(delivered.outcome, request.about(shard), &cause);
             }
             Ok((delivered.outcome, delivered.next))
         }
-        Ending::Switched(_) => Err(Outcome::BadSwitch),
+        (Ending::Switched(_), _) => Err(Outcome::BadSwitch),
     }
 }
 
+/// Converses over `lease`, and once more over a new connection if that one had been closed while it
+/// waited and the request may be repeated (RFC 9112 9.3.1).
+///
+/// # Errors
+///
+/// The log says why; answer with the outcome.
+///
+/// # Cancellation
+///
+/// Close the client's connection.
+pub(super) async fn exchange(
+    talk: &Conversation<'_>,
+    client: &mut Client,
+    backend: &Backend,
+    lease: Result<Lease, DialError>,
+) -> Result<(Ending, Connection), Outcome> {
+    let Request { head, asked, .. } = talk.request;
+    let refuse = |error| unreachable(talk.shard, talk.request, &error);
+    let Lease { mut connection, reused } = lease.map_err(refuse)?;
+    let mut ended = converse(talk, client, &mut connection).await;
+    if let Err(Trouble::Answer(error)) = &ended
+        && replayable(error, reused, head.method(), asked.framing)
+    {
+        connection = backend.dial().await.map_err(refuse)?;
+        ended = converse(talk, client, &mut connection).await;
+    }
+    let ending = ended.map_err(|trouble| failed(talk.shard, talk.request, &trouble))?;
+    Ok((ending, connection))
+}
+
 /// Says in the log why the backend cannot be connected to.
-pub(super) fn unreachable(shard: &Shard, request: &Request<'_>, error: &DialError) -> Outcome {
+fn unreachable(shard: &Shard, request: &Request<'_>, error: &DialError) -> Outcome {
     let outcome = Outcome::of_dial(error);
     if let Some(route) = shard.config.routes.get(request.route) {
         shard.record.unreachable(outcome, route, error);
@@ -72,7 +84,7 @@ pub(super) fn unreachable(shard: &Shard, request: &Request<'_>, error: &DialErro
 }
 
 /// Says in the log why no answer could be begun.
-pub(super) fn failed(shard: &Shard, request: &Request<'_>, trouble: &Trouble) -> Outcome {
+fn failed(shard: &Shard, request: &Request<'_>, trouble: &Trouble) -> Outcome {
     let outcome = trouble.outcome();
     shard.record.failure(outcome, request.about(shard), trouble);
     outcome

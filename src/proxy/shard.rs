@@ -24,7 +24,7 @@ pub struct Shard {
     /// The checked configuration.
     pub config: Arc<Config>,
     /// One a route, in the order of the routes.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<Rc<Backend>>,
     /// Buffers.
     pub pool: Rc<Pool>,
     /// Deadlines.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::converse::{Conversation, Delivered, Ending, converse, has_early_bytes};
-use super::fetch::{failed, next_hop, unreachable};
+use super::converse::{Conversation, Delivered, Ending, has_early_bytes};
+use super::fetch::{exchange, next_hop};
 use super::outcome::Outcome;
 use super::record::TARGET;
 use super::serve::{Next, Request};
@@ -83,25 +83,23 @@ pub(super) async fn run(
     );
     let permit = shard.tunnels.admit().ok_or(Outcome::TooManyTunnels)?;
     let backend = shard.backends.get(request.route).ok_or(Outcome::Internal)?;
-    // Never a connection that has carried a request: what is left of that one would enter the tunnel.
-    let mut connection =
-        backend.dial().await.map_err(|error| unreachable(shard, request, &error))?;
 
     let mut head = shard.scratch.take_head();
     forward::upgrade_request(&mut head, request.head, &next_hop(shard, client, request)?);
     let offer = upgrade::offer(request.head.version(), request.head.fields());
     let talk = Conversation { shard, request, head: &head, offer };
-    let ended = converse(&talk, client, &mut connection).await;
+    // On a connection that never carried a request: what is left of one would enter the tunnel.
+    let ended = exchange(&talk, client, backend, backend.fresh().await).await;
     shard.scratch.give_back_head(head);
 
-    match ended.map_err(|trouble| failed(shard, request, &trouble))? {
-        Ending::Delivered(delivered) => {
+    match ended? {
+        (Ending::Delivered(delivered), connection) => {
             let (outcome, next) = refused(shard, request, backend, (delivered, connection));
             // What follows may be the protocol that was asked for: never parsed as requests.
             let is_ambiguous = matches!(next, Next::Continue) && has_early_bytes(client);
             Ok((outcome, if is_ambiguous { Next::Linger } else { next }))
         }
-        Ending::Switched(answer) => {
+        (Ending::Switched(answer), connection) => {
             let switched = Switched { connection, permit, route: request.route };
             Ok(switch(shard, client, answer, switched).await)
         }

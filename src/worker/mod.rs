@@ -22,7 +22,7 @@ use accept::Hall;
 use balance::Loads;
 
 use crate::backend::{Backend, Rules};
-use crate::config::Config;
+use crate::config::{Config, Route};
 use crate::metrics::{Counters, Gauge};
 use crate::net::listener::Listener;
 use crate::net::{Pool, Sweeper, clock, sweeper};
@@ -138,14 +138,18 @@ fn shard(
 ) -> Shard {
     let pool = Rc::new(Pool::default());
     let sweeper = Rc::new(Sweeper::new(needs_rest));
-    let rules = Rules {
+    let rules = |route: &Route| Rules {
         connect_timeout: config.timeouts.connect,
         idle_max: config.limits.pool_idle_max,
         idle_age: config.limits.pool_idle_age,
+        warm: route.warm_connections,
     };
-    let backend = |addresses| Backend::new(rules, addresses, Rc::clone(&pool), Rc::clone(&sweeper));
+    let backend = |(route, addresses)| {
+        Rc::new(Backend::new(rules(route), addresses, Rc::clone(&pool), Rc::clone(&sweeper)))
+    };
+    let backends = config.routes.iter().zip(addresses).map(backend).collect();
     Shard {
-        backends: addresses.into_iter().map(backend).collect(),
+        backends,
         config,
         pool,
         sweeper,
@@ -191,6 +195,9 @@ fn carry_out(shard: &Rc<Shard>, message: Message) -> Option<Instant> {
 async fn drain(shard: &Rc<Shard>, mailbox: &flume::Receiver<Message>, until: Instant) {
     shard.draining.set(true);
     shard.sweeper.drain_idle();
+    for backend in &shard.backends {
+        backend.retire();
+    }
     if !is_empty_by(shard, mailbox, until).await {
         shard.sweeper.drain_all();
         is_empty_by(shard, mailbox, clock::now() + LAST_WORDS).await;
@@ -208,9 +215,6 @@ async fn is_empty_by(
         while let Ok(message) = mailbox.try_recv() {
             carry_out(shard, message);
         }
-        for backend in &shard.backends {
-            backend.close_idle();
-        }
         if shard.sweeper.is_empty() {
             return true;
         }
@@ -224,6 +228,9 @@ async fn is_empty_by(
 /// Fires deadlines and tidies up, for as long as the worker lives.
 async fn sweep(shard: Rc<Shard>) {
     let interval = sweeper::sweep_interval(shortest_timeout(&shard.config));
+    for backend in &shard.backends {
+        backend.keep_warm();
+    }
     loop {
         monoio::time::sleep(interval).await;
         let now = clock::now();
@@ -232,6 +239,7 @@ async fn sweep(shard: Rc<Shard>) {
         shard.pool.trim();
         for backend in &shard.backends {
             backend.reap(now);
+            backend.keep_warm();
         }
     }
 }

@@ -23,3 +23,5 @@ mod docs;
 mod harness;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod warm;

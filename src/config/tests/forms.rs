@@ -69,6 +69,7 @@ fn a_route_has_the_defaults_of_the_original() {
         backend: BackendUrl::parse("http://localhost:8080").unwrap(),
         enable_websocket: true,
         upgrade_protocols: UpgradeProtocols::Any,
+        warm_connections: 0,
         host_header: HostHeader::Preserve,
         forward_get_only: false,
         proxy_mode: ProxyMode::Dynamic,
