@@ -25,3 +25,6 @@ mod harness;
 mod process;
 #[cfg(test)]
 mod warm;
+// What makes an upgrade, and what the backend receives.
+#[cfg(test)]
+mod upgrade;

@@ -12,6 +12,7 @@ pub mod message;
 pub mod peer;
 pub mod proxy;
 pub mod random;
+pub mod tunnel;
 pub mod ws;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

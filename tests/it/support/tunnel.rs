@@ -1,0 +1,57 @@
+//! Tunnels as scripts open them, and the configurations they need.
+//!
+//! The protocol is one of our own: the proxy must not care, and a test reads its bytes as they are.
+
+use std::sync::Arc;
+
+use super::{BackendConn, Client, Driver, GUARD, Proxy, Request, Watched};
+
+/// An upgrade request for `/`, as short as one can be.
+pub const REQUEST: &str =
+    "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: my-proto\r\n\r\n";
+
+/// The 101 that accepts [`REQUEST`].
+pub const ACCEPTED: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: my-proto\r\n\r\n";
+
+/// Returns the configuration of one route, `app`, to this backend; keys of the route may follow.
+pub fn route_to(url: &str) -> String {
+    format!("[server.app]\nproxy_url = \"{url}\"\n")
+}
+
+/// Returns the table that runs the proxy with a single worker.
+pub fn one_worker(driver: Driver) -> String {
+    format!("[runtime]\ncores = 1\npin = false\ndriver = \"{}\"\n", driver.name())
+}
+
+/// Opens a tunnel through the proxy.
+pub fn open(proxy: &Proxy) -> Client {
+    let mut client = Client::connect(proxy.addr());
+    client.send(REQUEST);
+    assert_eq!(client.read_response_head().status, 101);
+    client
+}
+
+/// Reads an upgrade request and accepts it.
+pub fn accept(conn: &mut BackendConn) -> Request {
+    let request = conn.read_request_head();
+    conn.send(ACCEPTED);
+    request
+}
+
+/// Something that happens once; any thread may wait for it.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<Watched<bool>>);
+
+impl Gate {
+    /// Lets everybody pass.
+    pub fn open(&self) {
+        self.0.with(|open| *open = true);
+    }
+
+    /// Waits until somebody opens it.
+    pub fn pass(&self) {
+        let passed = self.0.wait(GUARD, |open| open.then_some(()));
+        assert!(passed.is_some(), "guard: waited {GUARD:?} for the other script");
+    }
+}
