@@ -28,3 +28,15 @@ mod warm;
 // What makes an upgrade, and what the backend receives.
 #[cfg(test)]
 mod upgrade;
+// What the backend's answer to an upgrade becomes: a 101, a bad 101, an interim answer.
+#[cfg(test)]
+mod upgrade_answer;
+// Upgrades whose backend fails before it answers, and the limit on tunnels.
+#[cfg(test)]
+mod upgrade_failed;
+// Upgrades that a rule or the backend refuses, and the bytes behind them.
+#[cfg(test)]
+mod upgrade_refused;
+// What a tunnel carries: early bytes, both directions, many beside each other.
+#[cfg(test)]
+mod tunnel;
