@@ -40,3 +40,9 @@ mod upgrade_refused;
 // What a tunnel carries: early bytes, both directions, many beside each other.
 #[cfg(test)]
 mod tunnel;
+// How a tunnel ends, what the other side sees of it, and what the log says.
+#[cfg(test)]
+mod tunnel_end;
+// WebSockets between tokio-tungstenite, axum and the proxy between them.
+#[cfg(test)]
+mod websocket;
