@@ -46,3 +46,9 @@ mod tunnel_end;
 // WebSockets between tokio-tungstenite, axum and the proxy between them.
 #[cfg(test)]
 mod websocket;
+// Thousands of WebSockets at the same time.
+#[cfg(test)]
+mod crowd;
+// Much data, stopped readers, many tunnels; larger with PHANTOM_FRAME_HEAVY=1.
+#[cfg(test)]
+mod heavy;

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::tunnel::{ACCEPTED, Gate, REQUEST, accept, one_worker, open, route_to};
-use crate::support::{
-    Backend, BackendConn, Checksum, Client, GUARD, Peer, Proxy, Random, Watched, checksum, ws,
+use crate::support::tunnel::{
+    ACCEPTED, Gate, REQUEST, accept, checksum_to_eof, echo, one_worker, open, route_to,
 };
+use crate::support::{Backend, Client, GUARD, Peer, Proxy, Random, Watched, checksum, ws};
 
 /// A byte, what fits beside a head, and more than one read of the proxy.
 const EARLY: [usize; 3] = [1, 10 << 10, 100 << 10];
@@ -17,13 +17,6 @@ const BOTH_WAYS_BYTES: usize = 16 << 20;
 
 /// Bytes that have gone through a busy tunnel before the quiet one is tried.
 const BLAST_BYTES: u64 = 16 << 20;
-
-fn echo(conn: &mut BackendConn, _: usize) {
-    accept(conn);
-    while let some @ [_, ..] = &*conn.read_some() {
-        conn.send(some);
-    }
-}
 
 /// Sends random bytes in pieces of random sizes, then the end.
 fn send_random(peer: &mut Peer, seed: u64, count: usize) {
@@ -36,14 +29,6 @@ fn send_random(peer: &mut Peer, seed: u64, count: usize) {
         rest = after;
     }
     peer.shutdown_write();
-}
-
-fn checksum_to_eof(peer: &mut Peer) -> (u32, u64) {
-    let mut checksum = Checksum::default();
-    while let some @ [_, ..] = &*peer.read_some() {
-        checksum.update(some);
-    }
-    checksum.finish()
 }
 
 on_both_drivers! {
@@ -220,10 +205,10 @@ on_both_drivers! {
         let resumed = gate.clone();
         let expected = checksum(&sent_with(13));
         let backend = Backend::scripted(move |conn, number| {
-            if number > 0 {
-                return echo(conn, number);
-            }
             accept(conn);
+            if number > 0 {
+                return echo(conn);
+            }
             resumed.pass();
             assert_eq!(checksum_to_eof(conn), expected);
         });
@@ -255,11 +240,7 @@ fn blasting(stop: &Arc<AtomicBool>, moved: &Arc<Watched<u64>>) -> Backend {
     Backend::scripted(move |conn, _| match &*accept(conn).target {
         "/up" => swallow(conn, &moved),
         "/down" => blast(conn, &stop),
-        _ => {
-            while let some @ [_, ..] = &*conn.read_some() {
-                conn.send(some);
-            }
-        }
+        _ => echo(conn),
     })
 }
 

@@ -22,7 +22,7 @@ on_both_drivers! {
             ("x-unknown", "1"),
             ("X-Empty", ""),
         ];
-        let lines: String = fields.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+        let lines = fields.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
         let answer = format!("HTTP/1.1 101 Web Socket Protocol Handshake\r\n{lines}\r\n");
         let backend = Backend::scripted(move |conn, _| {
             conn.read_request_head();

@@ -1,4 +1,4 @@
-//! WebSockets between peers that nobody here wrote: tokio-tungstenite on both sides, and axum as
+//! Web sockets between peers that nobody here wrote: tokio-tungstenite on both sides, and axum as
 //! most users have it.
 
 use std::future::Future;
@@ -62,7 +62,11 @@ impl Server {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tungstenite fixes the callback's signature")]
+#[expect(
+    clippy::result_large_err,
+    clippy::unnecessary_wraps,
+    reason = "tungstenite fixes the callback's signature"
+)]
 fn agree(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
     let offered = request.headers().get("sec-websocket-protocol");
     if offered.is_some_and(|list| list.to_str().unwrap_or_default().contains("chat")) {

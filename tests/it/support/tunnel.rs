@@ -3,8 +3,9 @@
 //! The protocol is one of our own: the proxy must not care, and a test reads its bytes as they are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{BackendConn, Client, Driver, GUARD, Proxy, Request, Watched};
+use super::{BackendConn, Checksum, Client, Driver, GUARD, Peer, Proxy, Request, Watched};
 
 /// An upgrade request for `/`, as short as one can be.
 pub const REQUEST: &str =
@@ -39,6 +40,22 @@ pub fn accept(conn: &mut BackendConn) -> Request {
     request
 }
 
+/// Sends back whatever comes, until the end.
+pub fn echo(peer: &mut Peer) {
+    while let some @ [_, ..] = &*peer.read_some() {
+        peer.send(some);
+    }
+}
+
+/// Reads to the end and returns the checksum of what came.
+pub fn checksum_to_eof(peer: &mut Peer) -> (u32, u64) {
+    let mut checksum = Checksum::default();
+    while let some @ [_, ..] = &*peer.read_some() {
+        checksum.update(some);
+    }
+    checksum.finish()
+}
+
 /// Something that happens once; any thread may wait for it.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(Arc<Watched<bool>>);
@@ -51,7 +68,12 @@ impl Gate {
 
     /// Waits until somebody opens it.
     pub fn pass(&self) {
-        let passed = self.0.wait(GUARD, |open| open.then_some(()));
-        assert!(passed.is_some(), "guard: waited {GUARD:?} for the other script");
+        self.pass_within(GUARD);
+    }
+
+    /// Waits until somebody opens it, for a script that must hold still for longer.
+    pub fn pass_within(&self, guard: Duration) {
+        let passed = self.0.wait(guard, |open| open.then_some(()));
+        assert!(passed.is_some(), "guard: waited {guard:?} for the other script");
     }
 }
