@@ -52,3 +52,12 @@ mod crowd;
 // Much data, stopped readers, many tunnels; larger with PHANTOM_FRAME_HEAVY=1.
 #[cfg(test)]
 mod heavy;
+// Plain HTTP: bodies in every framing, byte by byte.
+#[cfg(test)]
+mod http_bodies;
+// Plain HTTP between hyper and axum.
+#[cfg(test)]
+mod http_libraries;
+// Pipelined requests and messages cut anywhere.
+#[cfg(test)]
+mod http_pieces;

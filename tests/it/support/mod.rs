@@ -13,6 +13,7 @@ pub mod peer;
 pub mod proxy;
 pub mod random;
 pub mod tunnel;
+pub mod setup;
 pub mod ws;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,9 +24,10 @@ pub use self::backend::{Backend, BackendConn, Refusing, Unaccepting};
 pub use self::client::Client;
 pub use self::driver::Driver;
 pub use self::message::{Request, Response};
-pub use self::peer::Peer;
+pub use self::peer::{Closed, Peer};
 pub use self::proxy::Proxy;
 pub use self::random::{Checksum, Random, checksum};
+pub use self::setup::Gate;
 
 /// How long anything in the harness waits: far longer than a correct proxy ever takes on a busy
 /// machine. No test may depend on it passing.

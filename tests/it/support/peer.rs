@@ -17,6 +17,15 @@ use super::message::{BodyEnd, Field, Request, Response, fields_of, latin1};
 /// Most bytes taken from the socket by one read.
 const READ_BYTES: usize = 64 * 1024;
 
+/// How the other end closed its sending direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// In order: a body that lasts until the close is complete.
+    InOrder,
+    /// By a reset.
+    ByReset,
+}
+
 /// A connection with a guard on every operation.
 #[derive(Debug)]
 pub struct Peer {
@@ -185,6 +194,20 @@ impl Peer {
                 return bytes;
             }
             bytes.extend(some);
+        }
+    }
+
+    /// Reads until the other end closes in whatever way, and says in which.
+    pub fn read_until_closed(&mut self) -> (Vec<u8>, Closed) {
+        loop {
+            match self.receive("the end") {
+                Ok(0) => return (self.consume(self.early.len()), Closed::InOrder),
+                Ok(_) => {}
+                Err(error) if reset(&error) => {
+                    return (self.consume(self.early.len()), Closed::ByReset);
+                }
+                Err(error) => panic!("{}: instead of the end: {error}", self.role),
+            }
         }
     }
 
