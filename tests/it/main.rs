@@ -61,3 +61,12 @@ mod http_libraries;
 // Pipelined requests and messages cut anywhere.
 #[cfg(test)]
 mod http_pieces;
+// Interim responses: 100, 102, 103.
+#[cfg(test)]
+mod http_interim;
+// Large bodies in constant memory.
+#[cfg(test)]
+mod http_memory;
+// Bodies that move while they are made.
+#[cfg(test)]
+mod http_streaming;
