@@ -70,3 +70,18 @@ mod http_memory;
 // Bodies that move while they are made.
 #[cfg(test)]
 mod http_streaming;
+// Answers of the proxy's own.
+#[cfg(test)]
+mod http_errors;
+// Fields that go on, stay or are added.
+#[cfg(test)]
+mod http_forwarding;
+// Backends by name; IPv6.
+#[cfg(test)]
+mod http_names;
+// Peers that stop.
+#[cfg(test)]
+mod http_timeouts;
+// Which backend gets a request.
+#[cfg(test)]
+mod routing;

@@ -46,6 +46,11 @@ impl Gate {
         self.0.with(|open| *open = true);
     }
 
+    /// Reports whether the gate is open.
+    pub fn is_open(&self) -> bool {
+        self.0.with(|open| *open)
+    }
+
     /// Waits until the gate is open; panics with `what` after the guard.
     pub fn pass(&self, what: &str) {
         let passed = self.0.wait(GUARD, |open| open.then_some(()));
