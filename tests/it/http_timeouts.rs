@@ -29,17 +29,19 @@ on_both_drivers! {
         let proxy = front(driver, &backend.url(), "[timeouts]\nhead = \"300ms\"");
         let mut client = Client::connect(proxy.addr());
         let mut writer = client.second_handle();
+        let answered = Gate::default();
+        let enough = answered.clone();
         let drops = std::thread::spawn(move || {
-            let _ = writer.try_send(b"GET / HTTP/1.1\r\nX: ");
-            // One byte at a time until the proxy has had enough; paced by a timer of its own.
-            while writer.try_send(b"x").is_ok() {
-                std::thread::park_timeout(std::time::Duration::from_millis(20));
+            writer.send("GET / HTTP/1.1\r\nX: ");
+            // Slow enough to stay below the limit of bytes until the guard.
+            while !enough.is_open() && writer.try_send(b"x").is_ok() {
+                std::thread::park_timeout(std::time::Duration::from_millis(10));
             }
         });
         assert_eq!(client.read_response().status, 408);
         client.expect_eof();
-        drop(client);
-        drops.join().expect("the writer ends when the proxy closes");
+        answered.open();
+        drops.join().expect("the writer ends");
     }
 
     fn a_client_that_says_nothing_is_closed_without_a_word(driver) {

@@ -345,7 +345,13 @@ impl Peer {
         let filled = self.early.len();
         self.early.resize(filled + READ_BYTES, 0);
         let mut stream = self.stream.as_ref().expect("the connection was not reset by this script");
-        let outcome = stream.read(&mut self.early[filled..]);
+        let outcome = loop {
+            match stream.read(&mut self.early[filled..]) {
+                // A read with a timeout is not restarted after a signal.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
         self.early.truncate(filled + *outcome.as_ref().unwrap_or(&0));
         outcome.map_err(|error| {
             guarded(error, &format!("waited for {what}, got {}", shown(&self.early)))
