@@ -85,3 +85,21 @@ mod http_timeouts;
 // Which backend gets a request.
 #[cfg(test)]
 mod routing;
+// A termination signal while requests run.
+#[cfg(test)]
+mod http_drain;
+// The keep-alive pool and its retries.
+#[cfg(test)]
+mod pool;
+// Chunked bodies that break the grammar.
+#[cfg(test)]
+mod strict_chunks;
+// Limits of a head.
+#[cfg(test)]
+mod strict_limits;
+// Request heads that are refused.
+#[cfg(test)]
+mod strict_requests;
+// Backends that break the grammar.
+#[cfg(test)]
+mod strict_responses;
