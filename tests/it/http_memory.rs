@@ -72,7 +72,8 @@ on_both_drivers! {
         let backend = Backend::scripted(|conn, _| {
             let part = vec![b'd'; MEBIBYTE];
             while let Some(request) = conn.next_request() {
-                let bytes: usize = request.target[1..].parse().expect("digits");
+                let digits = request.target.trim_start_matches('/');
+                let bytes: usize = digits.parse().expect("digits");
                 conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
                 for _ in 0..bytes / MEBIBYTE {
                     conn.send("100000\r\n");

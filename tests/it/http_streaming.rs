@@ -204,7 +204,7 @@ on_both_drivers! {
             conn.read_request();
             conn.send("HTTP/1.1 200 OK\r\n\r\n");
             // An endless answer: only an error ends it.
-            let part = [b'x'; 1 << 16];
+            let part = vec![b'x'; 1 << 16];
             while conn.try_send(&part).is_ok() {}
         });
         let proxy = front(driver, &backend.url(), "");

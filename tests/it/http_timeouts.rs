@@ -101,7 +101,7 @@ on_both_drivers! {
         let backend = Backend::scripted(|conn, _| {
             conn.read_request();
             conn.send("HTTP/1.1 200 OK\r\n\r\n");
-            let part = [b'x'; 1 << 16];
+            let part = vec![b'x'; 1 << 16];
             while conn.try_send(&part).is_ok() {}
         });
         let proxy = front(driver, &backend.url(), "[timeouts]\nbody_idle = \"300ms\"");

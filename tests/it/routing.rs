@@ -15,13 +15,11 @@ fn named(name: &'static str) -> Backend {
 
 /// Starts a proxy with these routes: mount, backend, and the base path behind its address.
 fn routed(driver: Driver, routes: &[(&str, &Backend, &str)]) -> Proxy {
-    let mut config = String::new();
-    for (number, (mount, backend, base)) in routes.iter().enumerate() {
+    let tables = routes.iter().enumerate().map(|(number, (mount, backend, base))| {
         let url = backend.url();
-        config +=
-            &format!("[server.r{number}]\nbind_to = \"{mount}\"\nproxy_url = \"{url}{base}\"\n");
-    }
-    Proxy::start(driver, &(config + &runtime(driver, 1)))
+        format!("[server.r{number}]\nbind_to = \"{mount}\"\nproxy_url = \"{url}{base}\"\n")
+    });
+    Proxy::start(driver, &(tables.collect::<String>() + &runtime(driver, 1)))
 }
 
 fn assert_answers(proxy: &Proxy, expected: &[(&str, &str)]) {

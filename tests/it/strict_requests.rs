@@ -221,6 +221,19 @@ on_both_drivers! {
         }
     }
 
+    fn what_came_before_a_bad_request_is_answered_and_nothing_after_it(driver) {
+        let backend = Backend::recording();
+        let proxy = front(driver, &backend.url(), "");
+        let mut client = Client::connect(proxy.addr());
+        let good = "GET /good HTTP/1.1\r\nHost: h\r\n\r\n";
+        let bad = "POST /bad HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Length: 37\r\n\r\n";
+        client.send(format!("{good}{good}{bad}{NEXT}"));
+        assert_eq!([(); 3].map(|()| client.read_response().status), [200, 200, 400]);
+        client.expect_eof();
+        let requests = backend.requests();
+        assert!(requests.len() == 2 && requests.iter().all(|request| request.target == "/good"));
+    }
+
     fn a_client_that_is_still_sending_can_read_the_answer(driver) {
         let backend = Backend::recording();
         let proxy = front(driver, &backend.url(), "");

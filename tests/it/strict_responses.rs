@@ -1,5 +1,7 @@
 //! Answers of a backend that break the grammar: 502, and never another use of that connection.
 
+use socket2::SockRef;
+
 use crate::support::setup::front;
 use crate::support::{Backend, Client, Closed, Driver};
 
@@ -150,8 +152,57 @@ on_both_drivers! {
         let proxy = front(driver, &backend.url(), "");
         let mut client = Client::connect(proxy.addr());
         for target in ["/abc", "/def", "/ghi"] {
-            assert_eq!(client.get(target).text(), &target[..2]);
+            assert_eq!(client.get(target).body, &target.as_bytes()[..2]);
         }
         assert_eq!(backend.accepted(), 3);
+    }
+
+    fn a_broken_first_chunk_is_a_bad_gateway(driver) {
+        let answers = ["zz\r\n", "5\nhello\r\n0\r\n\r\n", "0\r\nX : y\r\n\r\n"];
+        let answers = answers.map(|body| {
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
+        });
+        assert_bad(driver, answers.to_vec(), "");
+    }
+
+    fn an_answer_that_breaks_off_behind_its_head_is_not_met_with_silence(driver) {
+        // To a client, a connection that closes without a word looks idle for too long, and it may
+        // send its request again.
+        for fields in ["Content-Length: 9", "Transfer-Encoding: chunked"] {
+            let backend = Backend::scripted(move |conn, _| {
+                conn.read_request();
+                // Corked, the head leaves in one segment with the end.
+                SockRef::from(conn.stream()).set_tcp_cork(true).expect("TCP_CORK");
+                conn.send(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n"));
+            });
+            let proxy = front(driver, &backend.url(), "");
+            let mut client = Client::connect(proxy.addr());
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+            let head = client.read_response_head();
+            if head.status == 200 {
+                client.expect_closed();
+            } else {
+                assert_eq!(head.status, 502, "{fields}");
+            }
+        }
+    }
+
+    fn a_body_where_none_belongs_is_dropped(driver) {
+        let backend = Backend::scripted(|conn, number| {
+            conn.read_request();
+            let line = ["200 OK", "204 No Content", "304 Not Modified"][number];
+            let body = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            conn.send(format!("HTTP/1.1 {line}\r\nContent-Length: 38\r\n\r\n{body}"));
+            let (rest, _) = conn.read_until_closed();
+            assert!(rest.is_empty(), "connection {number}: {}", rest.escape_ascii());
+        });
+        let proxy = front(driver, &backend.url(), "");
+        let mut client = Client::connect(proxy.addr());
+        for (method, status) in [("HEAD", 200), ("GET", 204), ("GET", 304)] {
+            client.send(format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n"));
+            let response = client.read_response_to(method);
+            assert_eq!((response.status, client.early()), (status, &b""[..]));
+        }
+        backend.wait_for_scripts(3);
     }
 }
