@@ -15,12 +15,23 @@
 #[expect(unreachable_pub, reason = "`pub` marks what tests may call; a binary exports nothing")]
 mod support;
 
+// The command line: what is printed where, and the exit codes.
+#[cfg(test)]
+mod cli;
+// `phantom-frame demo`: the page, and a WebSocket through the tunnel.
+#[cfg(test)]
+mod demo;
+// Signals: what ends at once, what may finish, the exit code.
+#[cfg(test)]
+mod drain;
+// The harness judged by itself.
 #[cfg(test)]
 mod balance;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod harness;
+// The binary as a process.
 #[cfg(test)]
 mod process;
 #[cfg(test)]
@@ -103,3 +114,6 @@ mod strict_requests;
 // Backends that break the grammar.
 #[cfg(test)]
 mod strict_responses;
+// House rules: layers, sizes, names, markers.
+#[cfg(test)]
+mod tidy;

@@ -72,7 +72,13 @@ impl Proxy {
     /// Standard input is empty. It is killed after [`GUARD`], and the test fails.
     pub fn command(arguments: &[&str]) -> Output {
         let mut command = command();
-        let mut child = command.args(arguments).spawn().expect("starting the binary");
+        command.args(arguments);
+        Self::output(command)
+    }
+
+    /// Runs a prepared command until it exits; see [`Proxy::command`].
+    pub(super) fn output(mut command: Command) -> Output {
+        let mut child = command.spawn().expect("starting the binary");
         let pidfd = pidfd_of(&child);
         let mut stdout = child.stdout.take().expect("stdout is piped");
         let mut stderr = child.stderr.take().expect("stderr is piped");
@@ -86,7 +92,7 @@ impl Proxy {
         let stdout = stdout.join().expect("reading stdout");
         let stderr = stderr.join().expect("reading stderr");
         let output = Output { status, stdout, stderr };
-        assert!(exited, "guard: {arguments:?} ran for {GUARD:?}: {output:?}");
+        assert!(exited, "guard: {command:?} ran for {GUARD:?}: {output:?}");
         output
     }
 
@@ -172,7 +178,8 @@ impl Proxy {
         names.map(|file| self.proc_text(&file).trim_end().to_owned()).collect()
     }
 
-    fn spawn(mut command: Command, config: TempDir) -> Self {
+    /// Starts a prepared command and waits until it listens.
+    pub(super) fn spawn(mut command: Command, config: TempDir) -> Self {
         let mut child = command.spawn().expect("starting the binary");
         let pidfd = pidfd_of(&child);
         let log = Arc::new(Watched::default());
@@ -222,7 +229,8 @@ impl Drop for Proxy {
     }
 }
 
-fn command() -> Command {
+/// Returns a start of the binary without arguments: plain text at INFO, everything through pipes.
+pub(super) fn command() -> Command {
     let mut command = Command::new(BINARY);
     command.env("RUST_LOG", "info").env("NO_COLOR", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -230,7 +238,7 @@ fn command() -> Command {
 }
 
 /// Completes a test's configuration with what the test does not care about.
-fn completed(driver: Driver, toml: &str) -> String {
+pub(super) fn completed(driver: Driver, toml: &str) -> String {
     let sets = |key: &str| {
         let mut keys = toml.lines().filter_map(|line| line.split_once('='));
         keys.any(|(name, _)| name.trim() == key)
