@@ -6,7 +6,7 @@
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "peers are blocking std sockets on threads of their own, so that they share no code \
-              with the proxy; no worker runs in this process"
+              with the proxy; workers run here only in `library`, on threads of their own"
 )]
 
 // `cfg(test)` tells clippy that these modules are test code; it always holds here.
@@ -18,12 +18,18 @@ mod support;
 // The command line: what is printed where, and the exit codes.
 #[cfg(test)]
 mod cli;
+// Configuration files: both forms, the environment, faults, the reference.
+#[cfg(test)]
+mod config_file;
 // `phantom-frame demo`: the page, and a WebSocket through the tunnel.
 #[cfg(test)]
 mod demo;
 // Signals: what ends at once, what may finish, the exit code.
 #[cfg(test)]
 mod drain;
+// Drivers and cores, and a system that refuses.
+#[cfg(test)]
+mod driver;
 // The harness judged by itself.
 #[cfg(test)]
 mod balance;
@@ -31,6 +37,15 @@ mod balance;
 mod docs;
 #[cfg(test)]
 mod harness;
+// The library in a program of its user's.
+#[cfg(test)]
+mod library;
+// Addresses, limits of connections, leaks.
+#[cfg(test)]
+mod listen;
+// What the log says, in which order and form.
+#[cfg(test)]
+mod logs;
 // The binary as a process.
 #[cfg(test)]
 mod process;
