@@ -353,10 +353,10 @@ fn every_key_of_the_program_stands_in_the_reference_and_no_other() {
 fn every_default_of_the_reference_is_accepted() {
     let mut toml = String::new();
     for (heading, table) in TABLES {
-        toml.push_str(&format!("{table}\n"));
+        toml.extend([table, "\n"]);
         for (key, default) in reference(heading) {
             match (key.as_str(), default) {
-                (_, Some(default)) => toml.push_str(&format!("{key} = {default}\n")),
+                (key, Some(default)) => toml.extend([key, " = ", &default, "\n"]),
                 ("url", None) => toml.push_str("url = \"http://localhost:9000\"\n"),
                 (_, None) => {}
             }

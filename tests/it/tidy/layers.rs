@@ -12,7 +12,7 @@ pub(super) struct Layers(BTreeMap<String, u32>);
 
 impl Layers {
     /// Reads the rows `| 1 | `net` | ... |` of the map.
-    pub fn from_map(lib: &str) -> Self {
+    pub(super) fn from_map(lib: &str) -> Self {
         let mut layers = BTreeMap::new();
         for line in lib.lines() {
             let mut cells = line.trim_start_matches("//!").split('|').skip(1);
@@ -27,12 +27,12 @@ impl Layers {
     }
 
     /// Returns the units that the map names.
-    pub fn names(&self) -> BTreeSet<String> {
+    pub(super) fn names(&self) -> BTreeSet<String> {
         self.0.keys().cloned().collect()
     }
 
     /// Returns the imports of a file that the rule forbids.
-    pub fn faults(&self, file: &Source) -> Vec<String> {
+    pub(super) fn faults(&self, file: &Source) -> Vec<String> {
         let unit = file.unit();
         // `lib.rs` lists the modules; in the binary's modules `crate` is the binary.
         let Some(own) = self.0.get(&unit).filter(|_| unit != "main") else { return Vec::new() };

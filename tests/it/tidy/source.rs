@@ -6,33 +6,33 @@
 #[derive(Debug)]
 pub(super) struct Source {
     /// From the project's root.
-    pub path: String,
-    pub text: String,
+    pub(super) path: String,
+    pub(super) text: String,
     /// Line for line as long as `text`: what is left is code.
-    pub code: String,
+    pub(super) code: String,
 }
 
 impl Source {
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(super) fn new(path: &str, text: &str) -> Self {
         Self { path: path.to_owned(), text: text.to_owned(), code: code_of(text) }
     }
 
     /// Returns the unit it belongs to: the folder or file right below `src` or `tests/it`.
-    pub fn unit(&self) -> String {
+    pub(super) fn unit(&self) -> String {
         let below = self.below_root();
         let first = below.split('/').next().unwrap_or(below);
         first.trim_end_matches(".rs").to_owned()
     }
 
     /// Returns how many modules of the unit it lies in: 0 for `net/mod.rs`, 1 for `net/stream.rs`.
-    pub fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         let below = self.below_root();
         let folders = below.matches('/').count();
         if below.ends_with("/mod.rs") { folders - 1 } else { folders }
     }
 
     /// Returns the fault of this rule at a byte of the code.
-    pub fn fault(&self, at: usize, fault: &str) -> String {
+    pub(super) fn fault(&self, at: usize, fault: &str) -> String {
         let line = self.code[..at].matches('\n').count() + 1;
         format!("{}:{line}: {fault}", self.path)
     }
