@@ -63,6 +63,20 @@ pub async fn read_head(
 }
 
 impl AnswerError {
+    /// The same error after so many interim responses: a part of an answer has been seen then.
+    #[must_use]
+    pub fn after(self, interim: usize) -> Self {
+        match self {
+            Self::Closed { seen } => Self::Closed { seen: seen || interim > 0 },
+            Self::Timeout
+            | Self::Head(_)
+            | Self::Framing(_)
+            | Self::TooManyInterim
+            | Self::Switched
+            | Self::Drain => self,
+        }
+    }
+
     fn from_read(error: &ReadError, seen: bool) -> Self {
         match error {
             ReadError::Closed | ReadError::Reset | ReadError::Io(_) => Self::Closed { seen },

@@ -36,7 +36,7 @@ pub(super) fn read_file(path: &Path) -> io::Result<String> {
 
 /// A variable of this process; one that is not UTF-8 counts as absent.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-pub(super) fn process_variable(name: &str) -> Option<String> {
+pub(super) fn variable_of_process(name: &str) -> Option<String> {
     // No variable has such a name, and `std::env` is free to panic on one.
     if name.is_empty() || name.contains(['=', '\0']) {
         return None;
@@ -275,8 +275,8 @@ mod tests {
     #[test]
     fn a_name_that_no_variable_can_have_is_absent() {
         for name in ["", "A=B", "A\0B"] {
-            assert_eq!(process_variable(name), None);
+            assert_eq!(variable_of_process(name), None);
         }
-        assert!(process_variable("PATH").is_some());
+        assert!(variable_of_process("PATH").is_some());
     }
 }

@@ -231,7 +231,7 @@ pub fn load(path: &Path, strict: bool) -> Result<Loaded, Faults> {
     let mut root = raw::parse(&text)?;
     let dotenv = env::read_dotenv(&root)?;
     env::replace(&mut root, &|name| {
-        env::process_variable(name).or_else(|| dotenv.get(name).cloned())
+        env::variable_of_process(name).or_else(|| dotenv.get(name).cloned())
     });
     document::check(&root, strict)
 }

@@ -131,6 +131,15 @@ pub async fn send_all(
     Ok(())
 }
 
+/// A body that was relayed to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// Bytes of body.
+    pub bytes: u64,
+    /// Whether the sender has sent more, which waits in its inbox.
+    pub leaves_more: bool,
+}
+
 /// One direction of an exchange: whence, whither, and how long without a byte.
 #[derive(Debug)]
 pub struct Relay<'a> {
@@ -144,13 +153,15 @@ pub struct Relay<'a> {
     pub watch: &'a Watch,
     /// The longest pause; `None` is for ever.
     pub idle: Option<Duration>,
+    /// Whether anything was sent, the head included. Begins as `false`.
+    pub has_begun: bool,
 }
 
 impl Relay<'_> {
     /// Sends `head`, then the body framed by `framing`, written in `coding`.
     ///
     /// The head leaves together with the first bytes of the body if those are there already, and at
-    /// once if not. Returns the bytes of body.
+    /// once if not.
     ///
     /// # Errors
     ///
@@ -165,14 +176,15 @@ impl Relay<'_> {
         head: &[u8],
         framing: Framing,
         coding: Coding,
-    ) -> Result<u64, RelayError> {
+    ) -> Result<Relayed, RelayError> {
         self.watch.set_in(self.idle);
         let out = Out { head, turn_bytes: 0, stint_bytes: 0 };
-        match framing {
+        let bytes = match framing {
             Framing::Length(length) => self.run_length(out, length, coding).await,
             Framing::Chunked => self.run_chunked(out, coding).await,
             Framing::UntilClose => self.run_until_close(out, coding).await,
-        }
+        }?;
+        Ok(Relayed { bytes, leaves_more: !self.inbox.is_empty() })
     }
 
     async fn run_length(
@@ -257,6 +269,7 @@ impl Relay<'_> {
 
     async fn flush(&mut self, out: &mut Out<'_>) -> Result<(), RelayError> {
         if !out.head.is_empty() {
+            self.has_begun = true;
             send(self.to, self.watch, std::mem::take(&mut out.head)).await?;
         }
         Ok(())
@@ -287,6 +300,7 @@ impl Relay<'_> {
             IoSlice::new(after),
             IoSlice::new(end),
         ];
+        self.has_begun = true;
         send_all(self.to, self.watch, &mut slices).await?;
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use monoio::net::TcpStream;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 
 /// Every send: never blocks, and a closed peer is an error instead of a signal.
@@ -133,6 +134,14 @@ impl Stream {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Peek::Quiet,
             Err(_) => Peek::Closed,
         }
+    }
+
+    /// Whether the peer has aborted the connection. A peer that only ended its direction has not.
+    pub fn is_aborted(&self) -> bool {
+        let mut polled = [PollFd::from_borrowed_fd(self.fd(), PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut polled, Some(&now)).is_ok()
+            && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 
     /// Sends FIN: the peer reads the end of the stream, and we still read.

@@ -3,13 +3,12 @@
 //! Both run in one task, because either side may speak first: a backend may answer before it has
 //! read the body, and the client may be waiting for that answer before it sends the rest.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 
 use super::outcome::Outcome;
 use super::serve::{Next, Request};
 use super::shard::{Client, Shard};
+use super::upload::Upload;
 use crate::backend::Connection;
 use crate::backend::exchange::{self, AnswerError, AnswerLimits};
 use crate::http1::forward::{self, ReplyFraming, ResponseForward};
@@ -18,7 +17,7 @@ use crate::http1::head::{ResponseHead, Version};
 use crate::http1::upgrade::Offer;
 use crate::net::relay::{self, Coding, Relay, RelayError};
 use crate::net::stream::Peek;
-use crate::net::{Buffer, Stream};
+use crate::net::{Buffer, ReadError, Stream};
 
 /// Interim responses (1xx) relayed before an answer. Arbitrary; more than any server sends.
 const INTERIM_MAX: usize = 32;
@@ -62,6 +61,10 @@ pub(super) enum Trouble {
     Upload(RelayError),
     /// The backend gave no usable answer.
     Answer(AnswerError),
+    /// The backend's answer broke before anything of it had been passed on.
+    Delivery(RelayError),
+    /// The client has aborted the connection.
+    Gone,
 }
 
 impl Trouble {
@@ -69,6 +72,12 @@ impl Trouble {
         match self {
             Self::Upload(error) => Outcome::of_upload(error),
             Self::Answer(error) => Outcome::of_answer(error),
+            Self::Delivery(RelayError::Source(ReadError::Timeout)) => Outcome::ResponseTimeout,
+            Self::Delivery(RelayError::Source(ReadError::Closed | ReadError::Reset)) => {
+                Outcome::BackendClosed
+            }
+            Self::Delivery(_) => Outcome::BadResponse,
+            Self::Gone => Outcome::ClientGone,
         }
     }
 }
@@ -76,75 +85,6 @@ impl Trouble {
 /// Whether the client has sent more than its request.
 pub(super) fn has_early_bytes(client: &Client) -> bool {
     !client.inbox.is_empty() || client.stream.peek() == Peek::Data
-}
-
-/// The request on its way up, polled beside whatever else is going on.
-struct Upload<'a> {
-    relay: Pin<&'a mut dyn Future<Output = Result<u64, RelayError>>>,
-    ended: Option<Result<u64, RelayError>>,
-}
-
-impl Upload<'_> {
-    fn is_complete(&self) -> bool {
-        matches!(self.ended, Some(Ok(_)))
-    }
-
-    /// Moves the request on; `true` once, when nothing more will be sent.
-    fn has_just_ended(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.ended.is_some() {
-            return false;
-        }
-        if let Poll::Ready(end) = self.relay.as_mut().poll(cx) {
-            self.ended = Some(end);
-        }
-        self.ended.is_some()
-    }
-
-    /// Awaits `answer` while the request goes up; calls `on_sent` when nothing more will be sent.
-    ///
-    /// A backend that does not want the rest may still have an answer; a client that breaks off
-    /// will not read one.
-    async fn until<T>(
-        &mut self,
-        answer: impl Future<Output = Result<T, AnswerError>>,
-        on_sent: impl Fn(),
-    ) -> Result<T, Trouble> {
-        let mut answer = pin!(answer);
-        poll_fn(|cx| {
-            if self.has_just_ended(cx) {
-                on_sent();
-            }
-            match self.ended.take_if(|end| is_senders_fault(end)) {
-                Some(Err(error)) => Poll::Ready(Err(Trouble::Upload(error))),
-                _ => answer.as_mut().poll(cx).map_err(Trouble::Answer),
-            }
-        })
-        .await
-    }
-
-    /// Awaits `delivery` while the rest of the request goes up.
-    async fn alongside<T>(&mut self, delivery: impl Future<Output = T>) -> T {
-        let mut delivery = pin!(delivery);
-        poll_fn(|cx| {
-            self.has_just_ended(cx);
-            delivery.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    /// Awaits the end of the request.
-    async fn finish(&mut self) -> Result<(), Trouble> {
-        let end = match self.ended.take() {
-            Some(end) => end,
-            None => self.relay.as_mut().await,
-        };
-        end.map(drop).map_err(Trouble::Upload)
-    }
-}
-
-/// Whether the client broke off: it will not read an answer.
-fn is_senders_fault(end: &Result<u64, RelayError>) -> bool {
-    matches!(end, Err(RelayError::Source(_) | RelayError::Chunk(_)))
 }
 
 /// Sends the request and relays the answer.
@@ -173,14 +113,18 @@ pub(super) async fn converse(
         to: stream,
         watch: client_watch,
         idle: timeouts.body_idle,
+        has_begun: false,
     };
-    let mut upload = Upload { relay: pin!(up.run(talk.head, framing, coding)), ended: None };
+    let mut relay = pin!(up.run(talk.head, framing, coding));
+    let mut upload = Upload::new(relay.as_mut());
 
     watch.set(None);
     let answer = async {
-        for _ in 0..INTERIM_MAX {
+        for interim in 0..INTERIM_MAX {
             let slots = talk.shard.scratch.take_slots();
-            let head = exchange::read_head(stream, inbox, watch, talk.limits(), slots).await?;
+            let head = exchange::read_head(stream, inbox, watch, talk.limits(), slots)
+                .await
+                .map_err(|error| error.after(interim))?;
             if !(100..200).contains(&head.status()) || head.status() == 101 {
                 return Ok(head);
             }
@@ -188,7 +132,8 @@ pub(super) async fn converse(
         }
         Err(AnswerError::TooManyInterim)
     };
-    let head = upload.until(answer, || watch.set_in(timeouts.response_head)).await?;
+    let gone = client_watch.aborted(client_stream);
+    let head = upload.until(answer, gone, || watch.set_in(timeouts.response_head)).await?;
 
     if head.status() == 101 {
         if !talk.offer.is_some_and(|offer| offer.accepted_by(head.fields())) {
@@ -198,30 +143,33 @@ pub(super) async fn converse(
         return Ok(Ending::Switched(head));
     }
 
-    let plan = talk.plan(&head, upload.is_complete(), client_stream).map_err(Trouble::Answer)?;
+    let plan = talk.plan(&head, &upload, client_stream).map_err(Trouble::Answer)?;
     let mut out = talk.shard.scratch.take_head();
     talk.write_head(&mut out, &head, &plan);
-    let mut down =
-        Relay { from: stream, inbox, to: client_stream, watch, idle: timeouts.body_idle };
-    let delivered = upload.alongside(down.run(&out, plan.framing, plan.coding)).await;
+    let mut down = Relay {
+        from: stream,
+        inbox,
+        to: client_stream,
+        watch,
+        idle: timeouts.body_idle,
+        has_begun: false,
+    };
+    let delivery = down.run(&out, plan.framing, plan.coding);
+    let delivered = upload.alongside(delivery, || stream.shutdown_write()).await;
     talk.shard.scratch.give_back_head(out);
+    let delivered = match delivered {
+        // Only what was sent is spoken for.
+        Some(Err(error)) if !down.has_begun => return Err(Trouble::Delivery(error)),
+        Some(delivered) => delivered.map_err(|error| Outcome::of_delivery(&error)),
+        None => Err(Outcome::BadBody),
+    };
 
-    let status = head.status();
     let is_reusable = delivered.is_ok()
         && upload.is_complete()
         && exchange::persists(head.version(), head.fields(), plan.framing);
+    let status = head.status();
     talk.shard.scratch.give_back_slots(head.into_parts().1);
-    let (outcome, next) = match delivered {
-        Ok(_) if plan.keep => (Outcome::Passed, Next::Continue),
-        Ok(_) => (Outcome::Passed, Next::Linger),
-        Err(error) => {
-            if plan.reply_framing() == ReplyFraming::UntilClose {
-                // Only an abort tells this client that what it got is not the whole.
-                client_stream.reset_on_drop();
-            }
-            (Outcome::of_delivery(&error), Next::Drop)
-        }
-    };
+    let (outcome, next) = plan.next(delivered.err(), client_stream);
     Ok(Ending::Delivered(Delivered { status, outcome, next, is_reusable }))
 }
 
@@ -236,6 +184,21 @@ struct Plan {
 }
 
 impl Plan {
+    /// What becomes of the client after the answer, or after its `failure`.
+    fn next(&self, failure: Option<Outcome>, client: &Stream) -> (Outcome, Next) {
+        match failure {
+            None if self.keep => (Outcome::Passed, Next::Continue),
+            None => (Outcome::Passed, Next::Linger),
+            Some(outcome) => {
+                if self.reply_framing() == ReplyFraming::UntilClose {
+                    // Only an abort tells this client that what it got is not the whole.
+                    client.reset_on_drop();
+                }
+                (outcome, Next::Drop)
+            }
+        }
+    }
+
     fn reply_framing(&self) -> ReplyFraming {
         match (self.framing, self.coding) {
             (Framing::Length(_), _) => ReplyFraming::AsReceived,
@@ -257,7 +220,7 @@ impl Conversation<'_> {
     fn plan(
         &self,
         head: &ResponseHead<Buffer>,
-        request_is_complete: bool,
+        upload: &Upload<'_>,
         client: &Stream,
     ) -> Result<Plan, AnswerError> {
         let request = self.request;
@@ -267,9 +230,10 @@ impl Conversation<'_> {
         let coding = if !is_delimited && knows_chunks { Coding::Chunked } else { Coding::Plain };
         // Behind an upgrade that was not granted, bytes may belong to the protocol that was asked
         // for; they must never be parsed as another request.
-        let is_ambiguous = self.offer.is_some() && client.peek() == Peek::Data;
+        let is_ambiguous =
+            self.offer.is_some() && (upload.leaves_more() || client.peek() == Peek::Data);
         let keep = request.asked.persists
-            && request_is_complete
+            && upload.is_complete()
             && (is_delimited || knows_chunks)
             && !is_ambiguous
             && !self.shard.draining.get();

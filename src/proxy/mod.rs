@@ -12,6 +12,7 @@ mod refuse;
 mod serve;
 mod shard;
 mod upgrade;
+mod upload;
 
 pub use record::Record;
 pub use serve::serve;

@@ -290,8 +290,9 @@ impl Outcome {
             RelayError::Source(ReadError::Drain) | RelayError::Sink(WriteError::Drain) => {
                 Self::Draining
             }
+            // It ended its direction in the middle of the body, and may still read.
+            RelayError::Source(ReadError::Closed) | RelayError::Chunk(_) => Self::BadBody,
             RelayError::Source(_) => Self::ClientGone,
-            RelayError::Chunk(_) => Self::BadBody,
             RelayError::Sink(WriteError::Timeout) => Self::ResponseTimeout,
             RelayError::Sink(WriteError::Closed | WriteError::Io(_)) => Self::BackendClosed,
         }

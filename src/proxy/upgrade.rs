@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::converse::{Conversation, Delivered, Ending, has_early_bytes};
+use super::converse::{Conversation, Delivered, Ending};
 use super::fetch::{exchange, next_hop};
 use super::outcome::Outcome;
 use super::record::TARGET;
@@ -94,10 +94,7 @@ pub(super) async fn run(
 
     match ended? {
         (Ending::Delivered(delivered), connection) => {
-            let (outcome, next) = refused(shard, request, backend, (delivered, connection));
-            // What follows may be the protocol that was asked for: never parsed as requests.
-            let is_ambiguous = matches!(next, Next::Continue) && has_early_bytes(client);
-            Ok((outcome, if is_ambiguous { Next::Linger } else { next }))
+            Ok(refused(shard, request, backend, (delivered, connection)))
         }
         (Ending::Switched(answer), connection) => {
             let switched = Switched { connection, permit, route: request.route };

@@ -13,8 +13,8 @@ pub mod message;
 pub mod peer;
 pub mod proxy;
 pub mod random;
-pub mod tunnel;
 pub mod setup;
+pub mod tunnel;
 pub mod ws;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
