@@ -42,6 +42,32 @@ fn wait_until_refused(proxy: &Proxy) {
     eventually("connections are refused", || TcpStream::connect(addr).is_err());
 }
 
+/// Drains while more connections wait than are accepted before the drain begins.
+fn serve_queued(driver: Driver, workers: usize) {
+    let backend = Backend::recording();
+    let config = format!(
+        "drain_timeout = \"1h\"\n[timeouts]\nconnect = \"1m\"\n\
+         [server.app]\nproxy_url = \"{}\"\n[runtime]\ncores = {workers}\npin = false\ndriver = \"{}\"",
+        backend.url(),
+        driver.name()
+    );
+    let mut proxy = Proxy::start(driver, &config);
+    proxy.signal(Signal::STOP);
+    let mut clients: Vec<_> = (0..300).map(|_| Client::connect(proxy.addr())).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    proxy.signal(Signal::TERM);
+    proxy.signal(Signal::CONT);
+    for client in &mut clients {
+        assert_eq!(client.read_response().text(), "ok");
+        client.expect_eof();
+    }
+    // A closing connection waits for its client to have read everything.
+    drop(clients);
+    assert_eq!(proxy.wait_exit(), 0, "{:#?}", proxy.logs());
+}
+
 on_both_drivers! {
     fn a_tunnel_lives_on_while_nobody_new_is_accepted_and_its_end_is_the_end(driver) {
         let backend = Backend::scripted(echo);
@@ -72,29 +98,8 @@ on_both_drivers! {
     }
 
     fn connections_that_the_kernel_has_queued_are_served(driver) {
-        let backend = Backend::recording();
-        let config = format!(
-            "drain_timeout = \"1h\"\n[server.app]\nproxy_url = \"{}\"\n\
-             [runtime]\ncores = 1\npin = false\ndriver = \"{}\"",
-            backend.url(),
-            driver.name()
-        );
-        let mut proxy = Proxy::start(driver, &config);
-        // Stopped, so that more wait than are accepted before the drain begins.
-        proxy.signal(Signal::STOP);
-        let mut clients: Vec<_> = (0..500).map(|_| Client::connect(proxy.addr())).collect();
-        for client in &mut clients {
-            client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        }
-        proxy.signal(Signal::TERM);
-        proxy.signal(Signal::CONT);
-        for client in &mut clients {
-            assert_eq!(client.read_response().text(), "ok");
-            client.expect_eof();
-        }
-        // A closing connection waits for its client to have read everything.
-        drop(clients);
-        assert_eq!(proxy.wait_exit(), 0, "{:#?}", proxy.logs());
+        serve_queued(driver, 1);
+        serve_queued(driver, 2);
     }
 
     fn a_running_request_finishes_and_says_that_it_was_the_last(driver) {
