@@ -29,11 +29,12 @@
 //! Common: `server::Server::run -> worker::run -> accept::run -> fence::contain -> proxy::serve ->
 //! read_head -> decide::ask -> decide::decide`. Every gate stands in `decide`, before the actions.
 //!
-//! - Tunnel: `upgrade::run -> Backend::dial -> forward::upgrade_request -> converse -> Offer::accepted_by
-//!   -> forward::switching -> upgrade::run_tunnel -> pump::run -> log_end`. Any answer but a 101 is
-//!   delivered as an ordinary one.
-//! - Pass: `fetch::run -> Backend::take -> forward::request -> converse -> relay -> give_back`. A reused
-//!   connection that closes before its first byte: once more with `dial`, where RFC 9112 9.3.1 allows.
+//! - Tunnel: `upgrade::run -> Backend::fresh -> forward::upgrade_request -> exchange -> converse ->
+//!   Offer::accepted_by -> forward::switching -> upgrade::run_tunnel -> pump::run -> log_end`. Any answer
+//!   but a 101 is delivered as an ordinary one.
+//! - Pass: `fetch::run -> Backend::take -> forward::request -> exchange -> converse -> Relay::run ->
+//!   give_back`. A reused connection that closes before its first byte: once more with `dial`, where
+//!   RFC 9112 9.3.1 allows.
 //! - Bad request: `HeadError | FramingError | TargetError -> Outcome -> refuse -> linger::close`. Nothing
 //!   after an ambiguous head is parsed.
 //!
