@@ -273,7 +273,18 @@ impl CacheHandle {
     pub fn invalidate(&self, _pattern: &str) {}
 }
 
-/// Makes a proxy of a configuration, and the handle on its cache.
+/// Makes a proxy of a configuration, and the handle on its cache. Nothing is checked, bound or started
+/// yet.
+///
+/// # Examples
+///
+/// ```
+/// use phantom_frame::{BindError, CreateProxyConfig, create_proxy};
+///
+/// let (mut proxy, cache) = create_proxy(CreateProxyConfig::new("ftp://files".to_string()));
+/// assert!(matches!(proxy.bind(), Err(BindError::Config(_))));
+/// cache.invalidate_all();
+/// ```
 pub fn create_proxy(config: CreateProxyConfig) -> (Proxy, CacheHandle) {
     (Proxy(State::Configured(Box::new(config))), CacheHandle::default())
 }

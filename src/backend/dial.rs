@@ -79,3 +79,74 @@ fn share_of(deadline: Instant, addresses_left: usize) -> Instant {
     // An address late in a long list still gets long enough for a local network.
     now + (left / parts).max(Duration::from_millis(50))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::rc::Rc;
+
+    use monoio::{LegacyDriver, RuntimeBuilder};
+
+    use super::*;
+    use crate::backend::Rules;
+    use crate::net::{Pool, Sweeper};
+
+    const RULES: Rules = Rules {
+        connect_timeout: Duration::from_secs(10),
+        idle_max: 0,
+        idle_age: Duration::ZERO,
+        warm: 0,
+    };
+
+    fn backend(addresses: &[SocketAddr]) -> Backend {
+        Backend::new(RULES, addresses.into(), Rc::new(Pool::default()), Rc::new(Sweeper::new(true)))
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        RuntimeBuilder::<LegacyDriver>::new().build().unwrap().block_on(future)
+    }
+
+    /// A port on which nobody listens, as long as the result lives.
+    fn refusing() -> (socket2::Socket, SocketAddr) {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (socket, address)
+    }
+
+    #[test]
+    fn every_address_is_tried_and_the_one_that_answered_is_tried_first_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        let ((_first, dead), (_second, also_dead)) = (refusing(), refusing());
+        run(async {
+            let backend = backend(&[dead, also_dead, good]);
+            let _one = backend.dial().await.unwrap();
+            assert_eq!(backend.preferred.get(), 2);
+            let _two = backend.dial().await.unwrap();
+            assert!(listener.accept().is_ok() && listener.accept().is_ok());
+        });
+    }
+
+    #[test]
+    fn without_an_address_or_with_dead_ones_alone_it_says_so() {
+        let (_socket, dead) = refusing();
+        run(async {
+            assert!(matches!(backend(&[]).dial().await, Err(DialError::NoAddress)));
+            assert!(matches!(backend(&[dead, dead]).dial().await, Err(DialError::Failed(_))));
+        });
+    }
+
+    #[test]
+    fn new_addresses_replace_the_old_ones() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (_socket, dead) = refusing();
+        run(async {
+            let backend = backend(&[dead]);
+            assert!(backend.dial().await.is_err());
+            backend.set_addresses([listener.local_addr().unwrap()].into());
+            assert!(backend.dial().await.is_ok());
+        });
+    }
+}
