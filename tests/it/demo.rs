@@ -1,6 +1,7 @@
 //! `phantom-frame demo` as a visitor sees it: the address printed, the page, and an echo through the
 //! tunnel by a WebSocket client nobody here wrote.
 
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use rustix::process::Signal;
@@ -20,12 +21,38 @@ fn start() -> (Proxy, SocketAddr) {
     (demo, addr)
 }
 
-fn open_socket(addr: SocketAddr) -> WebSocket<TcpStream> {
+/// A stream that goes on when a signal has interrupted it, which tungstenite takes for its end.
+///
+/// A proxy of another test that exits is enough, because the stream has a timeout.
+struct Steady(TcpStream);
+
+impl Read for Steady {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl Write for Steady {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn open_socket(addr: SocketAddr) -> WebSocket<Steady> {
     let stream = TcpStream::connect_timeout(&addr, GUARD).expect("connecting to the demo");
     stream.set_read_timeout(Some(GUARD)).expect("a read timeout");
     let mut request = format!("ws://{addr}/ws").into_client_request().expect("a request");
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("demo"));
-    let (socket, response) = tungstenite::client(request, stream).expect("a handshake");
+    let (socket, response) = tungstenite::client(request, Steady(stream)).expect("a handshake");
     // The backend's choice arrives: the 101 is relayed whole.
     let chosen = response.headers().get("sec-websocket-protocol");
     assert_eq!(chosen, Some(&HeaderValue::from_static("demo")));

@@ -42,6 +42,18 @@ fn wait_until_refused(proxy: &Proxy) {
     eventually("connections are refused", || TcpStream::connect(addr).is_err());
 }
 
+/// Counts the connections to a port of 127.0.0.1 that are established on the side of that port,
+/// accepted or not.
+fn established(port: u16) -> usize {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the sockets of this system");
+    let local = format!("0100007F:{port:04X}");
+    let is_one = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(1);
+        (columns.next(), columns.nth(1)) == (Some(&*local), Some("01"))
+    };
+    sockets.lines().filter(is_one).count()
+}
+
 /// Drains while more connections wait than are accepted before the drain begins.
 fn serve_queued(driver: Driver, workers: usize) {
     let backend = Backend::recording();
@@ -57,6 +69,9 @@ fn serve_queued(driver: Driver, workers: usize) {
     for client in &mut clients {
         client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     }
+    // A connect returns when the client's half is done; the proxy's comes a little later.
+    let port = proxy.addr().port();
+    eventually("the kernel has queued them all", || established(port) == clients.len());
     proxy.signal(Signal::TERM);
     proxy.signal(Signal::CONT);
     for client in &mut clients {

@@ -151,6 +151,22 @@ on_both_drivers! {
         thread.join().expect("no panic").expect("drained");
     }
 
+    fn who_has_connected_is_served_even_if_the_drain_is_asked_for_before_it_runs(driver) {
+        let backend = Backend::recording();
+        // Whether the worker hears of the drain before it looks at its listener is a matter of luck.
+        for _ in 0..20 {
+            let (mut proxy, _cache) = create_proxy(config(driver, &backend.url()));
+            let addr = proxy.bind().expect("a free port")[0];
+            let mut early = Client::connect(addr);
+            early.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            proxy.handle().expect("it is bound").drain();
+            let thread = std::thread::spawn(move || proxy.run());
+            assert_eq!(early.read_response().text(), "ok");
+            drop(early);
+            thread.join().expect("no panic").expect("drained");
+        }
+    }
+
     fn a_tunnel_is_closed_when_the_drain_times_out(driver) {
         let backend = Backend::scripted(echo);
         let brief = config(driver, &backend.url()).with_drain_timeout(Duration::from_millis(200));

@@ -85,7 +85,7 @@ on_both_drivers! {
             backend.url()
         );
         let proxy = Proxy::start(driver, &config);
-        let idle = proxy.fd_count();
+        let idle = proxy.fd_count_at_rest();
         let run = |count: usize| {
             for _ in 0..count {
                 assert_eq!(Client::connect(proxy.addr()).get("/").text(), "ok");

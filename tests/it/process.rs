@@ -10,7 +10,7 @@ on_both_drivers! {
             conn.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
         });
         let proxy = Proxy::start(driver, &format!("[server.app]\nproxy_url = \"{}\"", backend.url()));
-        let idle = proxy.fd_count();
+        let idle = proxy.fd_count_at_rest();
         let mut client = Client::connect(proxy.addr());
         assert_eq!(client.get("/").text(), "ok");
         drop(client);

@@ -346,6 +346,8 @@ impl Peer {
         self.early.resize(filled + READ_BYTES, 0);
         let mut stream = self.stream.as_ref().expect("the connection was not reset by this script");
         let outcome = loop {
+            // A proxy that exits raises SIGCHLD, which interrupts any thread that happens to be asked,
+            // and Linux does not restart a read with a timeout.
             match stream.read(&mut self.early[filled..]) {
                 // A read with a timeout is not restarted after a signal.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

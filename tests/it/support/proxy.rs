@@ -156,6 +156,24 @@ impl Proxy {
         self.proc_entries("fd").len()
     }
 
+    /// Returns the number of its open descriptors once none of its threads is at work.
+    ///
+    /// Right after the start the workers are still opening theirs.
+    pub fn fd_count_at_rest(&self) -> usize {
+        let asleep = |id: &String| {
+            let path = format!("/proc/{}/task/{id}/stat", self.pid());
+            // One that has ended is looked for again.
+            let stat = fs::read_to_string(path).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('S'))
+        };
+        let mut count = 0;
+        eventually("every thread of the proxy is at rest", || {
+            count = self.fd_count();
+            self.proc_entries("task").iter().all(asleep) && self.fd_count() == count
+        });
+        count
+    }
+
     /// Waits until it has at most `count` descriptors open; closing is not announced.
     pub fn wait_for_fd_count(&self, count: usize) {
         let what = format!("the proxy has at most {count} descriptors open");
