@@ -13,7 +13,7 @@ use crate::config::Accept;
 use crate::http1::reply::{self, Reply};
 use crate::metrics::{Gauge, Permit};
 use crate::net::listener::Listener;
-use crate::net::{Stream, clock};
+use crate::net::{Stream, Watch, clock};
 use crate::proxy::{self, Shard};
 
 /// Connections accepted before those that were accepted already get a turn.
@@ -50,11 +50,8 @@ pub struct Guest {
     entered: Entered,
 }
 
-/// Accepts until the worker drains, and then what the kernel has queued already.
-pub(super) async fn run(shard: Rc<Shard>, listener: Listener, hall: Hall) {
-    // Idle in the sense of a drain: the watch fires when accepting is to stop.
-    let watch = shard.sweeper.watch();
-    watch.set_idle(true);
+/// Accepts until `watch` says that the worker drains, and then what the kernel has queued already.
+pub(super) async fn run(shard: Rc<Shard>, listener: Listener, hall: Hall, watch: Watch) {
     let mut door = Door::new(shard, hall);
     loop {
         match watch.guard(listener.readable()).await {

@@ -119,7 +119,11 @@ async fn live(setup: Setup, rung: Rung) {
     for listener in listeners {
         match Listener::new(listener) {
             Ok(listener) => {
-                monoio::spawn(accept::run(Rc::clone(&shard), listener, hall.clone()));
+                // Idle in the sense of a drain, and from now on: a drain may come before the task
+                // has run once.
+                let watch = shard.sweeper.watch();
+                watch.set_idle(true);
+                monoio::spawn(accept::run(Rc::clone(&shard), listener, hall.clone(), watch));
             }
             Err(error) => tracing::error!(worker = index, %error, "Worker cannot listen"),
         }
