@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use cli::Command;
 use phantom_frame::config::{self, Config, Fault, LogFormat};
@@ -99,6 +100,8 @@ fn run_demo(port: u16) -> ExitCode {
     };
     config.http_port = port;
     config.binds = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    // Whoever ends a demo does not want to wait for the page that is still open.
+    config.drain_timeout = Duration::from_secs(1);
     let log = log::init(Format::Text);
     serve(config, log, |server| {
         for address in server.addresses() {

@@ -346,10 +346,9 @@ impl Peer {
         self.early.resize(filled + READ_BYTES, 0);
         let mut stream = self.stream.as_ref().expect("the connection was not reset by this script");
         let outcome = loop {
-            // A proxy that exits raises SIGCHLD, which interrupts any thread that happens to be asked,
-            // and Linux does not restart a read with a timeout.
             match stream.read(&mut self.early[filled..]) {
-                // A read with a timeout is not restarted after a signal.
+                // A read with a timeout is not restarted after a signal, and a proxy of another test
+                // that exits may send one to any thread (SIGCHLD).
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 outcome => break outcome,
             }
