@@ -30,8 +30,8 @@
 //! read_head -> decide::ask -> decide::decide`. Every gate stands in `decide`, before the actions.
 //!
 //! - Tunnel: `upgrade::run -> Backend::fresh -> forward::upgrade_request -> exchange -> converse ->
-//!   Offer::accepted_by -> forward::switching -> upgrade::run_tunnel -> pump::run -> log_end`. Any answer
-//!   but a 101 is delivered as an ordinary one.
+//!   Offer::accepted_by -> forward::switching -> upgrade::run_tunnel -> Ring::adopt | pump::run ->
+//!   end_tunnel`. Any answer but a 101 is delivered as an ordinary one.
 //! - Pass: `fetch::run -> Backend::take -> forward::request -> exchange -> converse -> Relay::run ->
 //!   give_back`. A reused connection that closes before its first byte: once more with `dial`, where
 //!   RFC 9112 9.3.1 allows.
@@ -43,8 +43,8 @@
 //! monoio-http, monoio-transports and monoio-rustls exist and are not used on the data path. The first
 //! accepts Content-Length beside Transfer-Encoding, bare LF and two Hosts, panics on a 70 kB field
 //! name and buffers whole bodies; the second hands a late answer to the next request on a pooled
-//! connection; the third pins 41 KB a connection. monoio-http serves as an independent peer in the
-//! tests. On monoio itself only readiness is awaited: see [`net`].
+//! connection; the third pins 41 KB a connection. monoio-http serves as a comparator in the
+//! benches. On monoio itself only readiness is awaited: see [`net`].
 
 pub mod backend;
 pub mod config;

@@ -12,7 +12,10 @@ use super::route::{
 };
 use super::schema::{Place, rows};
 use super::value::nearest;
-use super::{Accept, Config, DriverChoice, Limits, Loaded, LogFormat, Runtime, Secret, Timeouts};
+use super::{
+    Accept, Config, DriverChoice, Limits, Loaded, LogFormat, Runtime, Secret, Timeouts,
+    TunnelEngine,
+};
 
 /// The name of the only route of the old form.
 pub(super) const DEFAULT_ROUTE: &str = "default";
@@ -324,6 +327,12 @@ fn read_runtime(checker: &mut Checker, root: &Table) -> Runtime {
             "single" => Accept::Single,
             _ => Accept::Balanced,
         },
+        tunnel: match keys.required("tunnel") {
+            "pump" => TunnelEngine::Pump,
+            _ => TunnelEngine::Auto,
+        },
+        tunnel_buffers: keys.required::<u16>("tunnel_buffers").next_power_of_two(),
+        tunnel_buffer_bytes: keys.required("tunnel_buffer_bytes"),
         ring_entries: keys.required("ring_entries"),
     }
 }

@@ -81,6 +81,12 @@ pub struct Runtime {
     pub driver: DriverChoice,
     /// Which worker serves a connection.
     pub accept: Accept,
+    /// What carries tunnels.
+    pub tunnel: TunnelEngine,
+    /// Buffers that the tunnels of a core share: a power of two, 4 to 32768.
+    pub tunnel_buffers: u16,
+    /// Bytes of such a buffer, 1 KiB to 1 MiB.
+    pub tunnel_buffer_bytes: u32,
     /// Submission entries of a worker's ring, 64 to 32768; not necessarily a power of two.
     pub ring_entries: u32,
 }
@@ -106,6 +112,15 @@ pub enum Accept {
     Kernel,
     /// The least loaded one; only the first listens.
     Single,
+}
+
+/// What carries tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelEngine {
+    /// A ring of their own where the driver is `io_uring`, else a task each.
+    Auto,
+    /// A task each.
+    Pump,
 }
 
 /// How workers wait for the kernel.

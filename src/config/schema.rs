@@ -239,6 +239,17 @@ pub(super) static KEYS: &[Key] = {
              that core has clearly more than the mean, and then hands it to a less loaded one; \
              `kernel` always leaves it; `single` lets one core accept and spread.",
         ),
+        key(Runtime, "tunnel", Choice(&["auto", "pump"]), "\"auto\"").doc(
+            "What carries tunnels: `auto` takes a ring of their own on io_uring, which holds no task \
+             and no buffer for an idle tunnel; `pump` runs a task for each, as on epoll.",
+        ),
+        key(Runtime, "tunnel_buffers", Number { min: 4, max: 32768 }, "256").doc(
+            "Buffers a core's tunnels share, rounded up to a power of two: enough for a burst of \
+             messages at once.",
+        ),
+        key(Runtime, "tunnel_buffer_bytes", Bytes { min: 1 << 10, max: 1 << 20 }, "16640").doc(
+            "Bytes of such a buffer: a message and its frame header should fit. The default holds 16 KiB.",
+        ),
         key(Runtime, "ring_entries", Number { min: 64, max: 32768 }, "4096")
             .doc("Submission entries of a worker's ring."),
         key(Timeouts, "head", NOT_ZERO, "\"10s\"")

@@ -3,8 +3,12 @@
 //! A counter has one writer, its worker, and any number of readers, so a plain relaxed add is
 //! enough. Gauges are shared: they are touched once a connection and once a tunnel, never a message.
 
+mod loads;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+pub use loads::{Entered, Loads};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -76,6 +80,15 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.0.now.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// What a client connection occupies for as long as it is open, as a tunnel too.
+#[derive(Debug)]
+pub struct Place {
+    /// Its place among all connections of the process.
+    pub permit: Permit,
+    /// Its place among the connections of its worker.
+    pub entered: Entered,
 }
 
 #[cfg(test)]

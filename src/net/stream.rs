@@ -50,6 +50,15 @@ impl Stream {
         unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
     }
 
+    /// A second descriptor of the same socket, which does not know the runtime.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is left.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.fd().try_clone_to_owned()
+    }
+
     /// Waits until a read would not block: data, end or error.
     ///
     /// # Errors

@@ -17,4 +17,4 @@ mod upload;
 pub use record::Record;
 pub use serve::serve;
 pub use shard::{Client, Date, Scratch, Shard};
-pub use upgrade::{Tunnel, run_tunnel};
+pub use upgrade::{Owner, Tunnel, end_tunnel, run_tunnel};

@@ -6,11 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::record::Record;
+use super::upgrade::Owner;
 use crate::backend::Backend;
 use crate::config::Config;
 use crate::http1::head::FieldSpan;
 use crate::metrics::{Counters, Gauge};
 use crate::net::{Inbox, Pool, Stream, Sweeper, Watch, clock};
+use crate::tunnel::Ring;
 
 /// Heads that are written are kept as vectors of at most this many bytes between two requests.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
@@ -29,6 +31,8 @@ pub struct Shard {
     pub pool: Rc<Pool>,
     /// Deadlines.
     pub sweeper: Rc<Sweeper>,
+    /// The tunnels, where the driver allows it; without it each is a task on the pump.
+    pub ring: Option<Rc<Ring<Owner>>>,
     /// Vectors for heads.
     pub scratch: Scratch,
     /// The Date field's value, a second old at most.

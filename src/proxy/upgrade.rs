@@ -13,7 +13,7 @@ use crate::backend::{Backend, Connection};
 use crate::http1::forward;
 use crate::http1::head::ResponseHead;
 use crate::http1::upgrade;
-use crate::metrics::Permit;
+use crate::metrics::{Permit, Place};
 use crate::net::{Buffer, Watch, clock, relay};
 use crate::tunnel::{CloseReason, Ends, Patience, Summary, pump};
 
@@ -145,22 +145,47 @@ fn refused(
     (outcome, next)
 }
 
-/// Runs a tunnel to its end and says how it ended.
+/// What a tunnel holds while it runs, and what is said at its end.
+#[derive(Debug)]
+pub struct Owner {
+    place: Place,
+    tunnel: Permit,
+    route: usize,
+    client: IpAddr,
+    since: Instant,
+}
+
+/// Hands a tunnel to the worker's ring, or else runs it to its end. `place` is what the
+/// client's connection occupies.
 ///
 /// # Cancellation
 ///
 /// Both connections are closed; what was in transit is lost.
-pub async fn run_tunnel(shard: &Shard, tunnel: Box<Tunnel>) {
+pub async fn run_tunnel(shard: &Shard, tunnel: Box<Tunnel>, place: Place) {
     let Tunnel { mut ends, watch, permit, route, address, since } = *tunnel;
     let timeouts = &shard.config.timeouts;
     let patience = Patience { idle: timeouts.tunnel_idle, half_close: timeouts.tunnel_half_close };
+    let mut owner = Owner { place, tunnel: permit, route, client: address, since };
+    if let Some(ring) = &shard.ring {
+        match ring.adopt(ends, patience, owner) {
+            Ok(()) => return,
+            Err(refused) => (ends, owner) = *refused,
+        }
+    }
     let summary = pump::run(&mut ends, &shard.pool, &watch, patience).await;
-    drop((ends, permit));
+    drop(ends);
+    end_tunnel(shard, owner, &summary);
+}
+
+/// Counts a tunnel that has ended and says how it ended.
+pub fn end_tunnel(shard: &Shard, owner: Owner, summary: &Summary) {
+    let Owner { place, tunnel, route, client, since } = owner;
+    drop((place, tunnel));
     shard.counters.tunnels.add(1);
     shard.counters.tunnel_bytes_up.add(summary.client_to_backend_bytes);
     shard.counters.tunnel_bytes_down.add(summary.backend_to_client_bytes);
     let route = shard.config.routes.get(route).map_or("", |route| route.name.as_str());
-    log_end(&summary, route, address, since);
+    log_end(summary, route, client, since);
 }
 
 fn log_end(summary: &Summary, route: &str, client: IpAddr, since: Instant) {

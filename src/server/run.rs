@@ -11,9 +11,8 @@ use std::time::Duration;
 use super::{cores, limits};
 use crate::backend::resolve::{Name, Resolver};
 use crate::config::{Accept, Config, DriverChoice};
-use crate::metrics::{Counters, Gauge};
+use crate::metrics::{Counters, Gauge, Loads};
 use crate::net::{clock, listener};
-use crate::worker::balance::Loads;
 use crate::worker::{self, Message, Rung, Setup};
 
 /// How long the start waits for the names of backends to be resolved; later they still may be.

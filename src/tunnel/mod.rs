@@ -5,10 +5,15 @@
 //! direction, an abort as an abort, and a reader that does not read as a writer that may not write.
 
 pub mod pump;
+pub mod ring;
 pub mod summary;
+
+mod settle;
+mod splice;
 
 use std::time::Duration;
 
+pub use ring::{Ring, RingOptions};
 pub use summary::{CloseReason, Side, Summary};
 
 use crate::net::{Buffer, Stream};

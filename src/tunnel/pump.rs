@@ -10,29 +10,15 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::{CloseReason, Ends, Patience, Side, Summary};
-use crate::net::stream::is_reset;
-use crate::net::{Buffer, Fired, Pool, Stream, Watch};
+use super::settle::{Broken, settle};
+use super::{Ends, Patience, Side, Summary};
+use crate::net::{Buffer, Pool, Stream, Watch};
 
 /// Full reads in a row after which a direction lets the others of its core go first: 4 of 64 KiB.
 const READS_PER_TURN: u32 = 4;
 
 /// Bytes after which a direction rests where the driver makes it necessary.
 const BYTES_PER_STINT: u64 = 1024 * 1024;
-
-/// Why a direction stopped before its sender's end.
-enum Broken {
-    /// This side's socket failed.
-    At(Side, io::Error),
-    /// The watch fired.
-    Fired(Fired),
-}
-
-impl From<Fired> for Broken {
-    fn from(fired: Fired) -> Self {
-        Self::Fired(fired)
-    }
-}
 
 /// What both directions share. Cells, because both run in one task.
 struct Pump<'a> {
@@ -126,40 +112,16 @@ pub async fn run(ends: &mut Ends, pool: &Rc<Pool>, watch: &Watch, patience: Pati
     })
     .await
     .err();
-    let (reason, failure) = settle(broken, pump.first_end.get(), client, backend);
+    let verdict = settle(broken, pump.first_end.get());
+    if verdict.aborts {
+        client.reset_on_drop();
+        backend.reset_on_drop();
+    }
     Summary {
         client_to_backend_bytes: up_bytes.get(),
         backend_to_client_bytes: down_bytes.get(),
-        reason,
-        failure,
-    }
-}
-
-/// Names the reason and prepares how the sockets close.
-fn settle(
-    broken: Option<Broken>,
-    first_end: Option<Side>,
-    client: &Stream,
-    backend: &Stream,
-) -> (CloseReason, Option<(Side, io::Error)>) {
-    let closed = first_end.map(CloseReason::closed_by);
-    match broken {
-        // Both directions ended, so somebody was first.
-        None => (closed.unwrap_or(CloseReason::ClientClosed), None),
-        Some(Broken::Fired(Fired::Drain)) => (CloseReason::Drain, None),
-        Some(Broken::Fired(Fired::Deadline)) => (closed.unwrap_or(CloseReason::IdleTimeout), None),
-        Some(Broken::At(side, error)) => {
-            // Carried on as RST: the other side must not take what it got for the whole.
-            client.reset_on_drop();
-            backend.reset_on_drop();
-            match closed {
-                // After an end, an abort only follows: of the side that left without hearing the
-                // rest, or of the one that has nothing more to say.
-                Some(closed) if is_reset(&error) => (closed, None),
-                None if is_reset(&error) => (CloseReason::reset_by(side), None),
-                _ => (CloseReason::Error, Some((side, error))),
-            }
-        }
+        reason: verdict.reason,
+        failure: verdict.failure,
     }
 }
 

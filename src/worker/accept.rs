@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::balance::{Entered, Loads};
+use super::balance;
 use super::{Message, fence};
 use crate::config::Accept;
 use crate::http1::reply::{self, Reply};
-use crate::metrics::{Gauge, Permit};
+use crate::metrics::{Gauge, Loads, Permit, Place};
 use crate::net::listener::Listener;
 use crate::net::{Stream, Watch, clock};
 use crate::proxy::{self, Shard};
@@ -46,8 +46,7 @@ pub(super) struct Hall {
 pub struct Guest {
     socket: OwnedFd,
     address: SocketAddr,
-    permit: Permit,
-    entered: Entered,
+    place: Place,
 }
 
 /// Accepts until `watch` says that the worker drains, and then what the kernel has queued already.
@@ -79,10 +78,10 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, hall: Hall, watch:
 
 /// Serves a connection on this worker.
 pub(super) fn welcome(shard: &Rc<Shard>, guest: Guest) {
-    let Guest { socket, address, permit, entered } = guest;
+    let Guest { socket, address, place } = guest;
     match Stream::new(socket) {
         Ok(stream) => {
-            let served = serve(Rc::clone(shard), stream, address, (permit, entered));
+            let served = serve(Rc::clone(shard), stream, address, place);
             monoio::spawn(fence::contain(served, Rc::clone(shard)));
         }
         Err(error) => tracing::error!(%error, "Connection not served"),
@@ -124,7 +123,7 @@ impl Door {
         // Others may have ended already when this worker drains.
         let worker = if self.shard.draining.get() { own } else { self.choose() };
         let entered = self.hall.loads.enter(worker);
-        let guest = Guest { socket, address, permit, entered };
+        let guest = Guest { socket, address, place: Place { permit, entered } };
         let Some(mailbox) = self.hall.workers.get(worker).filter(|_| worker != own) else {
             return welcome(&self.shard, guest);
         };
@@ -139,7 +138,7 @@ impl Door {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        self.hall.loads.choose(self.hall.accept, self.hall.own, self.random)
+        balance::place(&self.hall.loads, self.hall.accept, self.hall.own, self.random)
     }
 
     /// Answers 503 without waiting for anything: a full house has no room for guests that linger.
@@ -171,12 +170,11 @@ impl Door {
 }
 
 /// One connection, from its first request to the end of its tunnel.
-async fn serve(shard: Rc<Shard>, stream: Stream, address: SocketAddr, place: (Permit, Entered)) {
+async fn serve(shard: Rc<Shard>, stream: Stream, address: SocketAddr, place: Place) {
     let client = shard.client(stream, address.ip());
     // On the heap while requests are served, so that a tunnel costs only what the tunnel needs.
     let tunnel = Box::pin(proxy::serve(&shard, client)).await;
     if let Some(tunnel) = tunnel {
-        proxy::run_tunnel(&shard, tunnel).await;
+        proxy::run_tunnel(&shard, tunnel, place).await;
     }
-    drop(place);
 }

@@ -5,82 +5,24 @@
 //! that core is clearly above the mean; then it goes to the less loaded of two others. Two, because
 //! the least loaded of all would get every connection of a burst.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use crate::config::Accept;
+use crate::metrics::Loads;
 
 /// A worker may hold this share of the mean more, in parts of 64, before it hands connections on.
 const SLACK_PARTS: usize = 1;
 const PARTS: usize = 64;
 
-/// Connections open on each worker; a cache line pair each.
-#[derive(Clone, Debug)]
-pub struct Loads(Arc<[Load]>);
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Load(AtomicUsize);
-
-impl Loads {
-    /// All workers without connections.
-    pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| Load::default()).collect())
-    }
-
-    /// How many workers there are.
-    pub fn workers(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Connections open on `worker` now.
-    pub fn of(&self, worker: usize) -> usize {
-        self.0.get(worker).map_or(0, |load| load.0.load(Ordering::Relaxed))
-    }
-
-    /// Connections open now, by worker.
-    pub fn all(&self) -> Vec<usize> {
-        (0..self.workers()).map(|worker| self.of(worker)).collect()
-    }
-
-    /// Counts one more on `worker` until the result is dropped.
-    ///
-    /// Taken by whoever accepts, before the connection is handed over, so that a burst sees its own
-    /// effect; dropped by the worker that served it.
-    pub fn enter(&self, worker: usize) -> Entered {
-        if let Some(load) = self.0.get(worker) {
-            load.0.fetch_add(1, Ordering::Relaxed);
-        }
-        Entered { loads: self.clone(), worker }
-    }
-
-    /// The worker that is to serve a connection accepted by `own`. `random` chooses whom to look at.
-    pub fn choose(&self, accept: Accept, own: usize, random: u64) -> usize {
-        let count = self.0.len();
-        match accept {
-            Accept::Kernel => own,
-            Accept::Balanced => choose(count, |worker| self.of(worker), own, random),
-            Accept::Single => {
-                // From a random one on, so that equals take turns.
-                let start = bounded(random, count.max(1));
-                let workers = (0..count).map(|index| (start + index) % count);
-                workers.min_by_key(|worker| self.of(*worker)).unwrap_or(own)
-            }
-        }
-    }
-}
-
-/// One connection that counts as load.
-#[derive(Debug)]
-pub struct Entered {
-    loads: Loads,
-    worker: usize,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        if let Some(load) = self.loads.0.get(self.worker) {
-            load.0.fetch_sub(1, Ordering::Relaxed);
+/// The worker that is to serve a connection accepted by `own`. `random` chooses whom to look at.
+pub(super) fn place(loads: &Loads, accept: Accept, own: usize, random: u64) -> usize {
+    let count = loads.workers();
+    match accept {
+        Accept::Kernel => own,
+        Accept::Balanced => choose(count, |worker| loads.of(worker), own, random),
+        Accept::Single => {
+            // From a random one on, so that equals take turns.
+            let start = bounded(random, count.max(1));
+            let workers = (0..count).map(|index| (start + index) % count);
+            workers.min_by_key(|worker| loads.of(*worker)).unwrap_or(own)
         }
     }
 }
@@ -114,6 +56,7 @@ fn choose(count: usize, load: impl Fn(usize) -> usize, own: usize, random: u64) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Entered;
 
     fn choose(loads: &[usize], own: usize, random: u64) -> usize {
         super::choose(loads.len(), |worker| loads[worker], own, random)
@@ -123,12 +66,13 @@ mod tests {
     fn the_kernels_choice_stands_or_one_listener_spreads() {
         let loads = Loads::new(3);
         let open: Vec<_> = [1, 1, 1, 2].map(|worker| loads.enter(worker)).into();
-        assert_eq!(loads.choose(Accept::Kernel, 1, 9), 1);
+        assert_eq!(place(&loads, Accept::Kernel, 1, 9), 1);
         for random in 0..9 {
-            assert_eq!(loads.choose(Accept::Single, 1, random), 0, "the empty one");
+            assert_eq!(place(&loads, Accept::Single, 1, random), 0, "the empty one");
         }
         drop(open);
-        let chosen: Vec<_> = (0..3).map(|random| loads.choose(Accept::Single, 0, random)).collect();
+        let chosen: Vec<_> =
+            (0..3).map(|random| place(&loads, Accept::Single, 0, random)).collect();
         assert_eq!(chosen, [0, 1, 2], "equals take turns");
     }
 
@@ -167,7 +111,7 @@ mod tests {
     fn fill(open: &mut Vec<Entered>, loads: &Loads, random: &mut Random) {
         while open.len() < loads.workers() * 100 {
             let own = bounded(random.draw(), loads.workers());
-            open.push(loads.enter(loads.choose(Accept::Balanced, own, random.draw())));
+            open.push(loads.enter(place(loads, Accept::Balanced, own, random.draw())));
         }
     }
 

@@ -4,7 +4,7 @@
 //! joining the thread that it has ended.
 
 mod accept;
-pub mod balance;
+mod balance;
 mod fence;
 mod runtime;
 
@@ -19,14 +19,14 @@ pub use accept::Guest;
 pub use runtime::Rung;
 
 use accept::Hall;
-use balance::Loads;
 
 use crate::backend::{Backend, Rules};
-use crate::config::{Config, Route};
-use crate::metrics::{Counters, Gauge};
+use crate::config::{Config, Route, Runtime, TunnelEngine};
+use crate::metrics::{Counters, Gauge, Loads};
 use crate::net::listener::Listener;
 use crate::net::{Pool, Sweeper, clock, sweeper};
-use crate::proxy::{Date, Record, Scratch, Shard};
+use crate::proxy::{self, Date, Owner, Record, Scratch, Shard};
+use crate::tunnel::{Ring, RingOptions};
 
 /// How often a draining worker looks whether its last connection has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -106,6 +106,7 @@ fn pin(cpu: usize) {
 
 async fn live(setup: Setup, rung: Rung) {
     let Setup { mailbox, listeners, index, .. } = setup;
+    let loads = setup.loads.clone();
     let hall = Hall {
         own: index,
         accept: setup.config.runtime.accept,
@@ -116,6 +117,10 @@ async fn live(setup: Setup, rung: Rung) {
     let tallies = (setup.tunnels, setup.counters);
     let shard = Rc::new(shard(setup.config, setup.addresses, tallies, rung == Rung::Epoll));
     monoio::spawn(sweep(Rc::clone(&shard)));
+    if let Some(ring) = &shard.ring {
+        let carrying = carry(Rc::clone(ring), Rc::clone(&shard));
+        monoio::spawn(fence::contain(carrying, Rc::clone(&shard)));
+    }
     for listener in listeners {
         match Listener::new(listener) {
             Ok(listener) => {
@@ -131,7 +136,15 @@ async fn live(setup: Setup, rung: Rung) {
     // What is left are the accept loops' own copies: the mailboxes close when accepting has ended.
     drop(hall);
     let until = obey(&shard, &mailbox).await;
-    drain(&shard, &mailbox, until).await;
+    drain(&Drain { shard, mailbox, loads, own: index }, until).await;
+}
+
+/// What a draining worker looks at.
+struct Drain {
+    shard: Rc<Shard>,
+    mailbox: flume::Receiver<Message>,
+    loads: Loads,
+    own: usize,
 }
 
 fn shard(
@@ -152,7 +165,11 @@ fn shard(
         Rc::new(Backend::new(rules(route), addresses, Rc::clone(&pool), Rc::clone(&sweeper)))
     };
     let backends = config.routes.iter().zip(addresses).map(backend).collect();
+    // On epoll there is no ring to be had.
+    let wants_ring = !needs_rest && config.runtime.tunnel == TunnelEngine::Auto;
+    let ring = if wants_ring { ring(&config.runtime) } else { None };
     Shard {
+        ring,
         backends,
         config,
         pool,
@@ -163,6 +180,30 @@ fn shard(
         counters,
         record: Record::default(),
         draining: Cell::new(false),
+    }
+}
+
+/// The ring of this worker's tunnels, unless the kernel refuses.
+fn ring(runtime: &Runtime) -> Option<Rc<Ring<Owner>>> {
+    let options = RingOptions {
+        buffers: runtime.tunnel_buffers,
+        buffer_bytes: runtime.tunnel_buffer_bytes,
+        ..RingOptions::default()
+    };
+    match Ring::new(options) {
+        Ok(ring) => Some(Rc::new(ring)),
+        Err(error) => {
+            tracing::warn!(%error, "Tunnels run without a ring of their own, which costs more CPU and memory");
+            None
+        }
+    }
+}
+
+/// Runs the tunnels of the ring.
+async fn carry(ring: Rc<Ring<Owner>>, shard: Rc<Shard>) {
+    let ended = ring.run(|owner, summary| proxy::end_tunnel(&shard, owner, &summary)).await;
+    if let Err(error) = ended {
+        tracing::error!(%error, "The ring of the tunnels has failed; its tunnels were closed");
     }
 }
 
@@ -196,36 +237,45 @@ fn carry_out(shard: &Rc<Shard>, message: Message) -> Option<Instant> {
 }
 
 /// Lets running requests and tunnels end by themselves until `until`, then closes what is left.
-async fn drain(shard: &Rc<Shard>, mailbox: &flume::Receiver<Message>, until: Instant) {
+async fn drain(draining: &Drain, until: Instant) {
+    let shard = &draining.shard;
     shard.draining.set(true);
     shard.sweeper.drain_idle();
     for backend in &shard.backends {
         backend.retire();
     }
-    if !is_empty_by(shard, mailbox, until).await {
+    if !draining.is_empty_by(until).await {
         shard.sweeper.drain_all();
-        is_empty_by(shard, mailbox, clock::now() + LAST_WORDS).await;
+        if let Some(ring) = &shard.ring {
+            ring.drain();
+        }
+        draining.is_empty_by(clock::now() + LAST_WORDS).await;
     }
 }
 
-/// Waits until no connection is left; `false` if some are at `until`.
-async fn is_empty_by(
-    shard: &Rc<Shard>,
-    mailbox: &flume::Receiver<Message>,
-    until: Instant,
-) -> bool {
-    loop {
-        // Another worker may have accepted a connection for this one before it drained itself.
-        while let Ok(message) = mailbox.try_recv() {
-            carry_out(shard, message);
+impl Drain {
+    /// Waits until no connection is left; `false` if some are at `until`.
+    async fn is_empty_by(&self, until: Instant) -> bool {
+        loop {
+            // Another worker may have accepted a connection for this one before it drained itself.
+            while let Ok(message) = self.mailbox.try_recv() {
+                carry_out(&self.shard, message);
+            }
+            if self.is_empty() {
+                return true;
+            }
+            if clock::now() >= until {
+                return false;
+            }
+            monoio::time::sleep(DRAIN_LOOK).await;
         }
-        if shard.sweeper.is_empty() {
-            return true;
-        }
-        if clock::now() >= until {
-            return false;
-        }
-        monoio::time::sleep(DRAIN_LOOK).await;
+    }
+
+    /// Whether nothing waits or runs here. The load counts a connection from before it is handed
+    /// over, the sweeper the accept loops too.
+    fn is_empty(&self) -> bool {
+        let ring_is_empty = self.shard.ring.as_ref().is_none_or(|ring| ring.is_empty());
+        self.loads.of(self.own) == 0 && self.shard.sweeper.is_empty() && ring_is_empty
     }
 }
 
@@ -239,6 +289,9 @@ async fn sweep(shard: Rc<Shard>) {
         monoio::time::sleep(interval).await;
         let now = clock::now();
         shard.sweeper.sweep(now);
+        if let Some(ring) = &shard.ring {
+            ring.sweep(now);
+        }
         shard.date.refresh();
         shard.pool.trim();
         for backend in &shard.backends {

@@ -217,7 +217,8 @@ fn an_unknown_key_is_a_warning_and_a_fault_when_strict() {
         (
             "[runtime]\nzzzzzz = 1\n[server.a]",
             "line 2: runtime.zzzzzz: unknown key; the keys of [runtime] are `cores`, \
-                `pin`, `driver`, `accept`, `ring_entries`",
+                `pin`, `driver`, `accept`, `tunnel`, \
+                `tunnel_buffers`, `tunnel_buffer_bytes`, `ring_entries`",
         ),
         (
             "[server.a]\nhttp_port = 1",

@@ -35,6 +35,9 @@ fn the_shortest_file_has_every_default() {
         pin: true,
         driver: DriverChoice::Auto,
         accept: Accept::Balanced,
+        tunnel: TunnelEngine::Auto,
+        tunnel_buffers: 256,
+        tunnel_buffer_bytes: 16640,
         ring_entries: 4096,
     };
     assert_eq!(config.runtime, runtime);
