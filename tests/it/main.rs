@@ -132,3 +132,6 @@ mod strict_responses;
 // House rules: layers, sizes, names, markers.
 #[cfg(test)]
 mod tidy;
+// What carries tunnels, and with how many buffers.
+#[cfg(test)]
+mod tunnel_engine;
