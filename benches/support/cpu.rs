@@ -14,6 +14,10 @@ use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+/// How often the meter looks whether the proxy sleeps before it makes do with what there is.
+/// Arbitrary: a second or so of looking.
+const LOOKS_MAX: u32 = 50_000;
+
 static ALL: OnceLock<Vec<usize>> = OnceLock::new();
 
 /// Remembers which CPUs this process may use; call it before any thread is pinned.
@@ -70,9 +74,8 @@ impl Meter {
     /// neither: the load makes use of that.
     pub fn total(&self) -> Duration {
         let own = || threads().filter(|thread| !self.foreign.contains(thread));
-        while own().any(|thread| is_running(&thread)) {
-            thread::yield_now();
-        }
+        let looks = (0..LOOKS_MAX).take_while(|_| own().any(|thread| is_running(&thread)));
+        looks.for_each(|_| thread::yield_now());
         Duration::from_nanos(own().filter_map(|thread| on_cpu(&thread)).sum())
     }
 }
