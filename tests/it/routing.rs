@@ -65,12 +65,12 @@ on_both_drivers! {
 
     fn a_base_path_goes_before_the_rest(driver) {
         let (all, api) = (named("all"), named("api"));
-        let proxy = routed(driver, &[("*", &all, "/root/"), ("/api", &api, "/base/v1")]);
+        let proxy = routed(driver, &[("*", &all, "/whole/"), ("/api", &api, "/base/v1")]);
         assert_answers(&proxy, &[
             ("/api", "api /base/v1/"),
             ("/api/x?q=1", "api /base/v1/x?q=1"),
-            ("/", "all /root/"),
-            ("/x//y/", "all /root/x//y/"),
+            ("/", "all /whole/"),
+            ("/x//y/", "all /whole/x//y/"),
         ]);
     }
 
