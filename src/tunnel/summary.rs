@@ -52,17 +52,6 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// Every reason, in the order of the metric's rows.
-    pub const ALL: [Self; 7] = [
-        Self::ClientClosed,
-        Self::BackendClosed,
-        Self::ClientReset,
-        Self::BackendReset,
-        Self::IdleTimeout,
-        Self::Drain,
-        Self::Error,
-    ];
-
     /// The word in logs and metrics.
     pub const fn label(self) -> &'static str {
         match self {
