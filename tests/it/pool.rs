@@ -1,7 +1,7 @@
 //! The keep-alive pool, as the backend sees it: which connections are used again, and retries.
 
 use crate::support::setup::{front, ok, tell_all, telling};
-use crate::support::{Backend, Client, Gate};
+use crate::support::{Backend, Client, Gate, eventually};
 
 /// Starts a backend whose first connection answers once and then closes when it has read the next
 /// request's head; the others answer everything.
@@ -14,6 +14,17 @@ fn closing_on_reuse(before_closing: &'static str) -> Backend {
         conn.send(ok("first"));
         conn.read_request_head();
         conn.send(before_closing);
+    })
+}
+
+/// Whether the kernel has acknowledged the end of a connection of `backend`: on a busy machine even
+/// loopback takes its time.
+fn end_has_arrived(backend: &Backend) -> bool {
+    // proc_pid_net(5): the local address, and state 05 for FIN_WAIT2.
+    let local = format!(":{:04X} ", backend.addr().port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("procfs is there");
+    table.lines().any(|line| {
+        line.find(&local).is_some_and(|at| at < 24) && line.split_whitespace().nth(3) == Some("05")
     })
 }
 
@@ -67,6 +78,7 @@ on_both_drivers! {
         let mut client = Client::connect(proxy.addr());
         assert_eq!(client.get("/").text(), "first");
         backend.wait_for_scripts(1);
+        eventually("the end has reached the proxy", || end_has_arrived(&backend));
         // Not replayable: it must not have been sent to the closed connection at all.
         client.send("POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi");
         assert_eq!(client.read_response().text(), "POST /p hi");
