@@ -5,10 +5,15 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::config::{Config, Cores, DriverChoice, Faults, HostHeader, ProxyMode, UpgradeProtocols};
+use crate::config::{
+    Config, Cores, DriverChoice, Fault, Faults, HostHeader, ProxyMode, Secret, UpgradeProtocols,
+};
+use crate::proxy::{Purge, PurgeRoutes, PurgeWhat};
 use crate::server::{Handle, RunError, Server, StartError};
+use crate::worker::{Purger, Receipt};
 
 /// What to proxy and how; begin with [`CreateProxyConfig::new`].
 ///
@@ -46,6 +51,10 @@ pub struct CreateProxyConfig {
     pub driver: DriverChoice,
     /// How long a drain waits for tunnels; by default 30 s.
     pub drain_timeout: Option<Duration>,
+    /// Where the control endpoint listens; by default there is none.
+    pub control: Option<SocketAddr>,
+    /// The bearer token of the control endpoint; without one it may listen on loopback only.
+    pub control_auth: Option<String>,
 }
 
 impl CreateProxyConfig {
@@ -64,6 +73,8 @@ impl CreateProxyConfig {
             cores: Cores::All,
             driver: DriverChoice::Auto,
             drain_timeout: None,
+            control: None,
+            control_auth: None,
         }
     }
 
@@ -131,6 +142,15 @@ impl CreateProxyConfig {
         self
     }
 
+    /// Opens the control endpoint (purges, health, metrics) at this address, behind this token; see
+    /// [`control`](crate::control). An address that is not loopback needs a token.
+    #[must_use]
+    pub fn with_control(mut self, address: SocketAddr, token: Option<String>) -> Self {
+        self.control = Some(address);
+        self.control_auth = token;
+        self
+    }
+
     fn check(self) -> Result<Config, Faults> {
         let mut config = Config::for_backend(&self.proxy_url)?;
         config.binds = vec![self.bind.ip()];
@@ -139,6 +159,20 @@ impl CreateProxyConfig {
         config.runtime.driver = self.driver;
         if let Some(timeout) = self.drain_timeout {
             config.drain_timeout = timeout;
+        }
+        config.control_auth = self.control_auth.map(Secret::new);
+        if let Some(address) = self.control {
+            config.control_binds = vec![address.ip()];
+            config.control_port = address.port();
+        }
+        if config.exposes_control() {
+            return Err(Fault {
+                key: "control".to_owned(),
+                line: None,
+                message: "other hosts could reach the control endpoint".to_owned(),
+                remedy: Some("give it a token, or a loopback address".to_owned()),
+            }
+            .into());
         }
         for route in &mut config.routes {
             route.enable_websocket = self.enable_websocket;
@@ -208,7 +242,10 @@ impl std::error::Error for ProxyError {}
 /// running.join().expect("no panic").expect("drained");
 /// ```
 #[derive(Debug)]
-pub struct Proxy(State);
+pub struct Proxy {
+    state: State,
+    cache: CacheHandle,
+}
 
 #[derive(Debug)]
 enum State {
@@ -224,20 +261,28 @@ impl Proxy {
     ///
     /// Nothing is listened on. [`BindError`] names what to change.
     pub fn bind(&mut self) -> Result<Vec<SocketAddr>, BindError> {
-        if let State::Configured(config) = &self.0 {
+        if let State::Configured(config) = &self.state {
             let config = config.as_ref().clone().check().map_err(BindError::Config)?;
             let server = Server::bind(config).map_err(BindError::Start)?;
-            self.0 = State::Bound(Box::new(server));
+            self.state = State::Bound(Box::new(server));
         }
-        match &self.0 {
+        match &self.state {
             State::Bound(server) => Ok(server.addresses().to_vec()),
             State::Configured(_) => Ok(Vec::new()),
         }
     }
 
+    /// Where the control endpoint listens; `None` before [`Proxy::bind`], and without one.
+    pub fn control_address(&self) -> Option<SocketAddr> {
+        match &self.state {
+            State::Bound(server) => server.control_addresses().first().copied(),
+            State::Configured(_) => None,
+        }
+    }
+
     /// A handle that drains this proxy from another thread; `None` before [`Proxy::bind`].
     pub fn handle(&self) -> Option<Handle> {
-        match &self.0 {
+        match &self.state {
             State::Bound(server) => Some(server.handle()),
             State::Configured(_) => None,
         }
@@ -251,26 +296,65 @@ impl Proxy {
     /// It could not start, or a worker died; what it served is lost.
     pub fn run(mut self) -> Result<(), ProxyError> {
         self.bind().map_err(ProxyError::Bind)?;
-        match self.0 {
-            State::Bound(server) => server.run().map_err(ProxyError::Run),
+        match self.state {
+            State::Bound(server) => {
+                self.cache.add(server.purger());
+                server.run().map_err(ProxyError::Run)
+            }
             State::Configured(_) => Ok(()),
         }
     }
 }
 
-/// A handle on what a proxy has cached.
+/// A handle on what proxies have cached; can be cloned and sent to any thread.
 ///
-/// This version stores nothing, so there is nothing to purge and both calls return at once.
+/// It reaches every proxy that was made with it and runs; one that does not run has nothing cached.
 #[derive(Clone, Debug, Default)]
-pub struct CacheHandle(());
+pub struct CacheHandle {
+    #[expect(clippy::disallowed_types, reason = "programs share it, workers never see it")]
+    purgers: Arc<std::sync::Mutex<Vec<Purger>>>,
+}
 
-#[expect(clippy::unused_self, reason = "nothing is stored in this version")]
 impl CacheHandle {
-    /// Purges everything.
-    pub fn invalidate_all(&self) {}
+    /// A handle that belongs to no proxy yet; see [`create_proxy_with_handle`].
+    pub fn new() -> Self {
+        Self::default()
+    }
 
-    /// Purges what matches `pattern`, in which `*` stands for any characters.
-    pub fn invalidate(&self, _pattern: &str) {}
+    /// Purges everything. When this returns, no core answers from what was cached before.
+    ///
+    /// Blocks this thread until every core has purged, which takes microseconds, or as long as a proxy
+    /// takes to start. Called on a worker's own thread it does not wait.
+    pub fn invalidate_all(&self) {
+        self.purge(&PurgeWhat::All);
+    }
+
+    /// Purges what matches `pattern`, in which `*` stands for any characters; otherwise as
+    /// [`CacheHandle::invalidate_all`].
+    pub fn invalidate(&self, pattern: &str) {
+        self.purge(&PurgeWhat::Patterns(vec![pattern.to_owned()]));
+    }
+
+    fn purge(&self, what: &PurgeWhat) {
+        let send = |purger: &Purger| {
+            purger.send(Purge { routes: PurgeRoutes::All, what: what.clone() })
+        };
+        // Sent to all before the first is waited for, and waited for without the lock.
+        let receipts: Vec<_> = self.with(|purgers| purgers.iter().map(send).collect());
+        receipts.into_iter().for_each(Receipt::wait_blocking);
+    }
+
+    fn add(&self, purger: Purger) {
+        self.with(|purgers| purgers.push(purger));
+    }
+
+    /// Gives the purgers of the proxies that have not ended.
+    fn with<T>(&self, then: impl FnOnce(&mut Vec<Purger>) -> T) -> T {
+        // A list is whole whenever it can be seen.
+        let mut purgers = self.purgers.lock().unwrap_or_else(PoisonError::into_inner);
+        purgers.retain(|purger| !purger.is_over());
+        then(&mut purgers)
+    }
 }
 
 /// Makes a proxy of a configuration, and the handle on its cache. Nothing is checked, bound or started
@@ -286,5 +370,11 @@ impl CacheHandle {
 /// cache.invalidate_all();
 /// ```
 pub fn create_proxy(config: CreateProxyConfig) -> (Proxy, CacheHandle) {
-    (Proxy(State::Configured(Box::new(config))), CacheHandle::default())
+    let cache = CacheHandle::new();
+    (create_proxy_with_handle(config, cache.clone()), cache)
+}
+
+/// Makes a proxy whose cache answers to `cache`, which may answer for other proxies as well.
+pub fn create_proxy_with_handle(config: CreateProxyConfig, cache: CacheHandle) -> Proxy {
+    Proxy { state: State::Configured(Box::new(config)), cache }
 }

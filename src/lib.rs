@@ -14,13 +14,14 @@
 //! | layer | module | what lives there |
 //! |---|---|---|
 //! | 0 | [`http1`] | HTTP/1.1 on the wire: bytes in, values out |
-//! | 0 | [`metrics`] | counters of a worker, gauges of the process |
+//! | 0 | [`metrics`] | counters of a worker, gauges of the process, Prometheus text |
 //! | 1 | [`config`] | TOML to a checked configuration, every fault with its line |
 //! | 1 | [`net`] | the folder that names sockets: streams, buffers, deadlines, relay |
 //! | 2 | [`tunnel`] | bytes both ways after a 101 |
 //! | 2 | [`backend`] | addresses, idle connections, one exchange |
 //! | 3 | [`proxy`] | one client connection: serve, decide, fetch, upgrade, refuse |
 //! | 4 | [`worker`] | one thread: runtime, accept, fence, mailbox |
+//! | 5 | [`control`] | the control endpoint: purges, health, metrics |
 //! | 6 | [`server`] | the process: bind, spawn, drain, log |
 //! | 7 | `api`, `main` | the library's face and the program's |
 //!
@@ -48,6 +49,7 @@
 
 pub mod backend;
 pub mod config;
+pub mod control;
 pub mod http1;
 pub mod metrics;
 pub mod net;
@@ -58,6 +60,9 @@ pub mod worker;
 
 mod api;
 
-pub use api::{BindError, CacheHandle, CreateProxyConfig, Proxy, ProxyError, create_proxy};
+pub use api::{
+    BindError, CacheHandle, CreateProxyConfig, Proxy, ProxyError, create_proxy,
+    create_proxy_with_handle,
+};
 pub use config::{Cores, DriverChoice, HostHeader, ProxyMode, UpgradeProtocols};
 pub use server::{Handle, RunError, StartError};

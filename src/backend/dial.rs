@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Backend, Connection};
+use crate::metrics::ConnectFailure;
 use crate::net::listener::start_connect;
 use crate::net::{Fired, Stream, clock};
 
@@ -45,14 +46,35 @@ impl Backend {
             let share = share_of(deadline, addresses.len() - attempt);
             match self.connect(*address, share).await {
                 Ok(connection) => {
+                    self.tally.of_route().dialled.add(1);
                     self.preferred.set(index);
                     return Ok(connection);
                 }
                 Err(DialError::Drain) => return Err(DialError::Drain),
-                Err(error) => failure = error,
+                Err(error) => {
+                    self.count(&error);
+                    failure = error;
+                }
             }
         }
+        if addresses.is_empty() {
+            self.count(&failure);
+        }
         Err(failure)
+    }
+
+    fn count(&self, error: &DialError) {
+        let failure = match error {
+            DialError::NoAddress => ConnectFailure::NoAddress,
+            DialError::Timeout => ConnectFailure::Timeout,
+            DialError::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                ConnectFailure::Refused
+            }
+            DialError::Failed(_) => ConnectFailure::Other,
+            // Our doing.
+            DialError::Drain => return,
+        };
+        self.tally.of_route().connect_failed(failure);
     }
 
     async fn connect(&self, address: SocketAddr, until: Instant) -> Result<Connection, DialError> {
@@ -88,7 +110,8 @@ mod tests {
     use monoio::{LegacyDriver, RuntimeBuilder};
 
     use super::*;
-    use crate::backend::Rules;
+    use crate::backend::{Rules, Tally};
+    use crate::metrics::Counters;
     use crate::net::{Pool, Sweeper};
 
     const RULES: Rules = Rules {
@@ -99,7 +122,8 @@ mod tests {
     };
 
     fn backend(addresses: &[SocketAddr]) -> Backend {
-        Backend::new(RULES, addresses.into(), Rc::new(Pool::default()), Rc::new(Sweeper::new(true)))
+        let tally = Tally { counters: Arc::new(Counters::new(1)), route: 0 };
+        Backend::new(RULES, tally, addresses.into(), Rc::new(Pool::default()), Rc::new(Sweeper::new(true)))
     }
 
     fn run<T>(future: impl Future<Output = T>) -> T {
@@ -124,6 +148,9 @@ mod tests {
             let backend = backend(&[dead, also_dead, good]);
             let _one = backend.dial().await.unwrap();
             assert_eq!(backend.preferred.get(), 2);
+            let counted = backend.tally.of_route();
+            assert_eq!(counted.connects_failed(ConnectFailure::Refused), 2);
+            assert_eq!(counted.dialled.value(), 1);
             let _two = backend.dial().await.unwrap();
             assert!(listener.accept().is_ok() && listener.accept().is_ok());
         });
@@ -133,7 +160,10 @@ mod tests {
     fn without_an_address_or_with_dead_ones_alone_it_says_so() {
         let (_socket, dead) = refusing();
         run(async {
-            assert!(matches!(backend(&[]).dial().await, Err(DialError::NoAddress)));
+            let empty = backend(&[]);
+            assert!(matches!(empty.dial().await, Err(DialError::NoAddress)));
+            let counted = empty.tally.of_route();
+            assert_eq!(counted.connects_failed(ConnectFailure::NoAddress), 1);
             assert!(matches!(backend(&[dead, dead]).dial().await, Err(DialError::Failed(_))));
         });
     }

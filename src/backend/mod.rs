@@ -15,6 +15,7 @@ use std::time::Duration;
 pub use dial::DialError;
 pub use pool::Lease;
 
+use crate::metrics::{Counters, RouteCounters};
 use crate::net::{Inbox, Pool, Stream, Sweeper, Watch};
 
 /// A connection to a backend and what was read from it.
@@ -41,10 +42,26 @@ pub struct Rules {
     pub warm: usize,
 }
 
+/// Where a backend counts: the place of its route among the counters of the worker.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// The worker's counters.
+    pub counters: Arc<Counters>,
+    /// Index of the route.
+    pub route: usize,
+}
+
+impl Tally {
+    fn of_route(&self) -> &RouteCounters {
+        self.counters.route(Some(self.route))
+    }
+}
+
 /// One backend, as one worker sees it.
 #[derive(Debug)]
 pub struct Backend {
     rules: Rules,
+    tally: Tally,
     /// In the resolver's order; replaced whole by a message from the control thread.
     addresses: RefCell<Arc<[SocketAddr]>>,
     /// Index of the address that answered last: tried first.
@@ -64,12 +81,14 @@ impl Backend {
     /// A backend without idle connections.
     pub fn new(
         rules: Rules,
+        tally: Tally,
         addresses: Arc<[SocketAddr]>,
         buffers: Rc<Pool>,
         sweeper: Rc<Sweeper>,
     ) -> Self {
         Self {
             rules,
+            tally,
             addresses: RefCell::new(addresses),
             preferred: Cell::new(0),
             idle: RefCell::default(),

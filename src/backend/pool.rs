@@ -36,7 +36,10 @@ impl Backend {
     ///
     /// Safe.
     pub async fn take(&self) -> Result<Lease, DialError> {
-        if let Some(connection) = self.take_idle() {
+        let idle = self.take_idle();
+        self.count_idle();
+        if let Some(connection) = idle {
+            self.tally.of_route().reused.add(1);
             return Ok(Lease { connection, reused: true });
         }
         Ok(Lease { connection: self.dial().await?, reused: false })
@@ -71,12 +74,19 @@ impl Backend {
             idle.remove(0);
         }
         idle.push(Idle { connection, since: clock::now() });
+        drop(idle);
+        self.count_idle();
+    }
+
+    fn count_idle(&self) {
+        self.tally.of_route().pool_idle.set(self.idle.borrow().len() as u64);
     }
 
     /// Closes the idle connections that are too old or that the backend has closed.
     pub fn reap(&self, now: Instant) {
         self.idle.borrow_mut().retain(|idle| self.is_usable(idle, now));
         self.warm.borrow_mut().retain(|idle| self.is_usable(idle, now));
+        self.count_idle();
     }
 
     /// Closes all idle connections and keeps none from now on.
@@ -84,5 +94,6 @@ impl Backend {
         self.is_retired.set(true);
         self.idle.borrow_mut().clear();
         self.warm.borrow_mut().clear();
+        self.count_idle();
     }
 }

@@ -23,6 +23,7 @@ impl Backend {
         let now = clock::now();
         while let Some(candidate) = { self.warm.borrow_mut().pop() } {
             if self.is_usable(&candidate, now) {
+                self.tally.of_route().warm.add(1);
                 self.keep_warm();
                 return Ok(Lease { connection: candidate.connection, reused: true });
             }

@@ -50,6 +50,9 @@ pub(super) fn check(root: &Table, strict: bool) -> Result<Loaded, Faults> {
     let control_port = either(&mut checker, (&keys, "control_port"), old, "control_port");
     let control_auth: Option<String> =
         either(&mut checker, (&keys, "control_auth"), old, "control_auth");
+    // Told already, and not the fault of the address.
+    let auth_is_faulty = keys.is_faulty("control_auth")
+        || old.is_some_and(|section| section.is_faulty("control_auth"));
     let config = Config {
         binds: keys.required("bind"),
         // Both have a default, so one of the two places always has a value.
@@ -57,6 +60,7 @@ pub(super) fn check(root: &Table, strict: bool) -> Result<Loaded, Faults> {
         https_port: keys.optional("https_port"),
         cert_path: path(&keys, "cert_path"),
         key_path: path(&keys, "key_path"),
+        control_binds: keys.required("control_bind"),
         control_port: control_port.unwrap_or_else(|| keys.required("control_port")),
         control_auth: control_auth.map(Secret),
         runtime: read_runtime(&mut checker, root),
@@ -71,6 +75,7 @@ pub(super) fn check(root: &Table, strict: bool) -> Result<Loaded, Faults> {
         routes: server.routes.into_iter().map(|(route, _)| route).collect(),
     };
     check_ports(&mut checker, &keys, &config);
+    check_control(&mut checker, (&keys, auth_is_faulty), &config);
     let warnings = checker.finish()?;
     Ok(Loaded { config, warnings })
 }
@@ -284,6 +289,22 @@ fn check_ports(checker: &mut Checker, keys: &Section, config: &Config) {
     if config.http_port != 0 && config.https_port == Some(config.http_port) {
         let complaint = Complaint::new("the port of `http_port`").with_remedy("give it another");
         checker.refuse(keys.fault("https_port", complaint));
+    }
+    let taken = [(Some(config.http_port), "http_port"), (config.https_port, "https_port")];
+    for (_, name) in taken.into_iter().filter(|(port, _)| *port == Some(config.control_port)) {
+        if config.control_port != 0 {
+            let complaint = Complaint::new(format!("the port of `{name}`"));
+            checker.refuse(keys.fault("control_port", complaint.with_remedy("give it another")));
+        }
+    }
+}
+
+/// Whoever reaches the control endpoint can empty the cache.
+fn check_control(checker: &mut Checker, (keys, auth_is_faulty): (&Section, bool), config: &Config) {
+    if config.exposes_control() && !auth_is_faulty {
+        let complaint = Complaint::new("other hosts could reach the control endpoint")
+            .with_remedy("set `control_auth` to a token, or bind to \"127.0.0.1\"");
+        checker.refuse(keys.fault("control_bind", complaint));
     }
 }
 

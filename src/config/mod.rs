@@ -50,9 +50,11 @@ pub struct Config {
     pub cert_path: Option<PathBuf>,
     /// The PEM file of the private key; not read here.
     pub key_path: Option<PathBuf>,
-    /// The port of the control endpoint. Not opened in this version.
+    /// Addresses of the control endpoint, no two the same; empty opens none, which no file can say.
+    pub control_binds: Vec<IpAddr>,
+    /// The port of the control endpoint; 0 is any free port.
     pub control_port: u16,
-    /// The bearer token of the control endpoint.
+    /// The bearer token of the control endpoint; `Some` unless all of `control_binds` are loopback.
     pub control_auth: Option<Secret>,
     /// At least one, in the order of the file, no two with the same mount.
     pub routes: Vec<Route>,
@@ -184,6 +186,11 @@ pub struct Limits {
 pub struct Secret(String);
 
 impl Secret {
+    /// A secret that did not come from a file.
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text itself, for a comparison, which should take constant time.
     pub fn expose(&self) -> &str {
         &self.0
@@ -206,8 +213,13 @@ pub struct Loaded {
 }
 
 impl Config {
+    /// Whether the control endpoint would be open to other hosts without asking for a token.
+    pub fn exposes_control(&self) -> bool {
+        self.control_auth.is_none() && self.control_binds.iter().any(|bind| !is_loopback(*bind))
+    }
+
     /// Returns the defaults with one route, `default`, that sends everything to the backend at
-    /// `url`.
+    /// `url`. There is no control endpoint: nobody has named a port for it.
     ///
     /// # Errors
     ///
@@ -218,7 +230,7 @@ impl Config {
         let server = raw::Table::of(document::DEFAULT_ROUTE, raw::Raw::Table(route));
         let root = raw::Table::of("server", raw::Raw::Table(server));
         match document::check(&root, true) {
-            Ok(loaded) => Ok(loaded.config),
+            Ok(loaded) => Ok(Self { control_binds: Vec::new(), ..loaded.config }),
             Err(Faults(mut faults)) => {
                 for fault in &mut faults {
                     "proxy_url".clone_into(&mut fault.key);
@@ -227,6 +239,10 @@ impl Config {
             }
         }
     }
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 /// Reads and checks the file at `path`; `strict` (`--check`) turns unknown keys into faults.

@@ -180,7 +180,6 @@ const STRATEGIES: &[&str] =
 
 const NO_CACHE: &str = "nothing is cached in this version";
 const NO_TLS: &str = "this version does not serve TLS";
-const NO_CONTROL: &str = "this version opens no control port";
 const NO_EXECUTE: &str = "this version starts no commands; start the backend yourself";
 
 /// Every key, in the order of the reference.
@@ -201,13 +200,14 @@ pub(super) static KEYS: &[Key] = {
             .inactive("", NO_TLS),
         key(Root, "key_path", Text, "").doc("PEM file of the private key.").inactive("", NO_TLS),
         key(Root, "control_port", PORT, "17809")
-            .doc("Port of the control endpoint.")
-            .old()
-            .inactive("", NO_CONTROL),
+            .doc("Port of the control endpoint; 0 = any free port.")
+            .old(),
+        key(Root, "control_bind", Addresses, "\"127.0.0.1\"").doc(
+            "Addresses of the control endpoint. One that is not loopback needs `control_auth`.",
+        ),
         key(Root, "control_auth", Text, "")
-            .doc("Bearer token of the control endpoint.")
-            .old()
-            .inactive("", NO_CONTROL),
+            .doc("Bearer token of the control endpoint; `/healthz` and `/readyz` never need it.")
+            .old(),
         key(Root, "dotenv", FlagOrText, "false").doc(
             "Where `$env:` variables also come from: `true` = `.env` in the current \
              directory, if there is one; a path = that file. Variables of the process \

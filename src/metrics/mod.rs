@@ -3,11 +3,18 @@
 //! A counter has one writer, its worker, and any number of readers, so a plain relaxed add is
 //! enough. Gauges are shared: they are touched once a connection and once a tunnel, never a message.
 
+mod counters;
+mod histogram;
 mod loads;
+pub mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+pub use counters::{
+    CacheCounters, ConnectFailure, Counters, OUTCOMES_MAX, REASONS_MAX, RouteCounters,
+};
+pub use histogram::Histogram;
 pub use loads::{Entered, Loads};
 
 /// A number that only grows.
@@ -15,6 +22,10 @@ pub use loads::{Entered, Loads};
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    const fn zero() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Adds `count`. Call it from the owning worker only.
     pub fn add(&self, count: u64) {
         self.0.store(self.value().wrapping_add(count), Ordering::Relaxed);
@@ -26,23 +37,30 @@ impl Counter {
     }
 }
 
-/// What one worker has done since it started. A cache line pair of its own, so that workers do not
-/// slow each other down.
+/// A number that one worker sets: how many of something it has now.
 #[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct Counters {
-    /// Connections accepted.
-    pub connections: Counter,
-    /// Requests that ended, whatever the outcome.
-    pub requests: Counter,
-    /// Tunnels that ended.
-    pub tunnels: Counter,
-    /// Bytes carried by ended tunnels, client to backend.
-    pub tunnel_bytes_up: Counter,
-    /// Bytes carried by ended tunnels, backend to client.
-    pub tunnel_bytes_down: Counter,
-    /// Connections that were closed because our own code panicked.
-    pub panics: Counter,
+pub struct Level(AtomicU64);
+
+impl Level {
+    /// Sets the number. Call it from the owning worker only.
+    pub fn set(&self, now: u64) {
+        self.0.store(now, Ordering::Relaxed);
+    }
+
+    /// Counts one more. Call it from the owning worker only.
+    pub fn rise(&self) {
+        self.set(self.value().saturating_add(1));
+    }
+
+    /// Counts one less. Call it from the owning worker only.
+    pub fn fall(&self) {
+        self.set(self.value().saturating_sub(1));
+    }
+
+    /// The number now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// How many of something exist now in the whole process, with a limit.

@@ -31,6 +31,7 @@ pub(super) async fn run(
     shard.scratch.give_back_head(head);
     match ended? {
         (Ending::Delivered(delivered), connection) => {
+            client.status.set(delivered.status);
             if delivered.is_reusable {
                 backend.give_back(connection);
             }

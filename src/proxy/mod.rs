@@ -4,9 +4,11 @@
 //! they share: one exchange with a backend. Only `serve` receives the [`Shard`].
 
 mod converse;
+pub mod count;
 pub mod decide;
 mod fetch;
 pub mod outcome;
+pub mod purge;
 mod record;
 mod refuse;
 mod serve;
@@ -14,6 +16,7 @@ mod shard;
 mod upgrade;
 mod upload;
 
+pub use purge::{Purge, PurgeRoutes, PurgeWhat};
 pub use record::Record;
 pub use serve::serve;
 pub use shard::{Client, Date, Scratch, Shard};

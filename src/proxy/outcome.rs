@@ -75,8 +75,42 @@ pub enum Outcome {
     TooManyTunnels,
     /// The process is leaving.
     Draining,
-    /// Our own limits or the system failed us.
+    /// Our own limits or the system failed us. Stays the last: see [`Outcome::ALL`].
     Internal,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of the enum, whose last is [`Outcome::Internal`]: the number of an
+    /// outcome is its index.
+    pub const ALL: [Self; Self::Internal as usize + 1] = [
+        Self::Passed,
+        Self::Tunnelled,
+        Self::BadHead,
+        Self::HeadTooLarge,
+        Self::HeadTimeout,
+        Self::BadVersion,
+        Self::BadFraming,
+        Self::UnknownCoding,
+        Self::BadTarget,
+        Self::BadHost,
+        Self::Connect,
+        Self::NoRoute,
+        Self::GetOnly,
+        Self::UpgradeRefused,
+        Self::BadBody,
+        Self::BodyTimeout,
+        Self::ClientGone,
+        Self::BackendUnreachable,
+        Self::ConnectTimeout,
+        Self::ResponseTimeout,
+        Self::BackendClosed,
+        Self::BadResponse,
+        Self::BadSwitch,
+        Self::BackendBroke,
+        Self::TooManyTunnels,
+        Self::Draining,
+        Self::Internal,
+    ];
 }
 
 /// A row of the table.

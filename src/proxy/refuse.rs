@@ -27,6 +27,7 @@ pub(super) async fn refuse(
 ) -> bool {
     let Manner { keep, answers_head } = manner;
     let Some(status) = outcome.status() else { return false };
+    client.status.set(status);
     let mut head = shard.scratch.take_head();
     shard.date.with(|date| {
         reply::write(

@@ -8,7 +8,7 @@ use super::record::About;
 use super::refuse::{Manner, refuse};
 use super::shard::{Client, Shard};
 use super::upgrade::{self, Switched, Tunnel};
-use super::{converse, fetch};
+use super::{converse, count, fetch};
 use crate::http1::framing::Framing;
 use crate::http1::head::{HeadScanner, RequestHead, Version};
 use crate::net::inbox::{HeadLimit, Size};
@@ -69,8 +69,9 @@ pub async fn serve(shard: &Shard, mut client: Client) -> Option<Box<Tunnel>> {
             Ok(None) => return None,
             Ok(Some(head)) => one(shard, &mut client, head).await,
             Err(outcome) => {
-                shard.counters.requests.add(1);
-                reject(shard, &client, outcome).await
+                let next = reject(shard, &client, outcome).await;
+                count::request(shard, &client, "", outcome);
+                next
             }
         };
         served = served.wrapping_add(1).max(1);
@@ -175,7 +176,7 @@ async fn one(shard: &Shard, client: &mut Client, head: RequestHead<Buffer>) -> N
         Ok(asked) => carry_out(shard, client, &head, asked).await,
     };
     tracing::trace!(target: "phantom_frame::proxy", outcome = outcome.label(), "Request ended");
-    shard.counters.requests.add(1);
+    count::request(shard, client, head.method(), outcome);
     let (_, slots) = head.into_parts();
     shard.scratch.give_back_slots(slots);
     next
@@ -203,6 +204,7 @@ async fn carry_out(
             return fail(shard, client, head, (outcome, manner)).await;
         }
     };
+    client.route.set(Some(decision.route));
     let request = Request { head, asked, route: decision.route, path: decision.path };
     let done = match decision.action {
         Action::Pass => fetch::run(shard, client, &request).await,

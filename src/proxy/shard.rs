@@ -60,6 +60,10 @@ pub struct Client {
     pub address: IpAddr,
     /// Whether `address` is one of `trusted_proxies`.
     pub is_trusted: bool,
+    /// The route of the request that runs, for its counters.
+    pub(super) route: Cell<Option<usize>>,
+    /// The status with which the request that runs is answered, for its counters; 0 before that.
+    pub(super) status: Cell<u16>,
 }
 
 impl Shard {
@@ -71,6 +75,8 @@ impl Shard {
             inbox: Inbox::new(Rc::clone(&self.pool)),
             watch: self.sweeper.watch(),
             address,
+            route: Cell::new(None),
+            status: Cell::new(0),
             is_trusted: self.config.trusted_proxies.iter().any(|net| net.contains(&address)),
         }
     }

@@ -1,9 +1,11 @@
 //! Requests that ask to upgrade: on a fresh connection, and after a 101 as a tunnel.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::converse::{Conversation, Delivered, Ending};
+use super::count;
 use super::fetch::{exchange, next_hop};
 use super::outcome::Outcome;
 use super::record::TARGET;
@@ -13,7 +15,7 @@ use crate::backend::{Backend, Connection};
 use crate::http1::forward;
 use crate::http1::head::ResponseHead;
 use crate::http1::upgrade;
-use crate::metrics::{Permit, Place};
+use crate::metrics::{Counters, Permit, Place};
 use crate::net::{Buffer, Watch, clock, relay};
 use crate::tunnel::{CloseReason, Ends, Patience, Summary, pump};
 
@@ -34,6 +36,28 @@ pub struct Tunnel {
     route: usize,
     address: IpAddr,
     since: Instant,
+}
+
+/// A tunnel that counts as open, until it is dropped.
+#[derive(Debug)]
+struct Open {
+    counters: Arc<Counters>,
+    route: usize,
+}
+
+impl Open {
+    fn new(counters: &Arc<Counters>, route: usize) -> Self {
+        let of_route = counters.route(Some(route));
+        of_route.tunnels_begun.add(1);
+        of_route.tunnels.rise();
+        Self { counters: Arc::clone(counters), route }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.counters.route(Some(self.route)).tunnels.fall();
+    }
 }
 
 impl Tunnel {
@@ -72,6 +96,23 @@ pub(super) async fn run(
     client: &mut Client,
     request: &Request<'_>,
 ) -> Result<(Outcome, Next), Outcome> {
+    let began = clock::now();
+    let ended = attempt(shard, client, request).await;
+    match &ended {
+        Ok((Outcome::Tunnelled, _)) => {
+            client.status.set(101);
+            shard.counters.upgrade_handshake.observe(clock::now().duration_since(began));
+        }
+        Ok((outcome, _)) | Err(outcome) => count::rejected(shard, *outcome),
+    }
+    ended
+}
+
+async fn attempt(
+    shard: &Shard,
+    client: &mut Client,
+    request: &Request<'_>,
+) -> Result<(Outcome, Next), Outcome> {
     let about = request.about(shard);
     tracing::info!(
         target: TARGET,
@@ -94,6 +135,7 @@ pub(super) async fn run(
 
     match ended? {
         (Ending::Delivered(delivered), connection) => {
+            client.status.set(delivered.status);
             Ok(refused(shard, request, backend, (delivered, connection)))
         }
         (Ending::Switched(answer), connection) => {
@@ -150,7 +192,7 @@ fn refused(
 pub struct Owner {
     place: Place,
     tunnel: Permit,
-    route: usize,
+    open: Open,
     client: IpAddr,
     since: Instant,
 }
@@ -165,7 +207,8 @@ pub async fn run_tunnel(shard: &Shard, tunnel: Box<Tunnel>, place: Place) {
     let Tunnel { mut ends, watch, permit, route, address, since } = *tunnel;
     let timeouts = &shard.config.timeouts;
     let patience = Patience { idle: timeouts.tunnel_idle, half_close: timeouts.tunnel_half_close };
-    let mut owner = Owner { place, tunnel: permit, route, client: address, since };
+    let open = Open::new(&shard.counters, route);
+    let mut owner = Owner { place, tunnel: permit, open, client: address, since };
     if let Some(ring) = &shard.ring {
         match ring.adopt(ends, patience, owner) {
             Ok(()) => return,
@@ -179,19 +222,22 @@ pub async fn run_tunnel(shard: &Shard, tunnel: Box<Tunnel>, place: Place) {
 
 /// Counts a tunnel that has ended and says how it ended.
 pub fn end_tunnel(shard: &Shard, owner: Owner, summary: &Summary) {
-    let Owner { place, tunnel, route, client, since } = owner;
-    drop((place, tunnel));
-    shard.counters.tunnels.add(1);
+    let Owner { place, tunnel, open, client, since } = owner;
+    let route = open.route;
+    drop((place, tunnel, open));
+    let lived = clock::now().duration_since(since);
+    shard.counters.tunnel_closed(summary.reason as usize);
+    shard.counters.tunnel_duration.observe(lived);
     shard.counters.tunnel_bytes_up.add(summary.client_to_backend_bytes);
     shard.counters.tunnel_bytes_down.add(summary.backend_to_client_bytes);
     let route = shard.config.routes.get(route).map_or("", |route| route.name.as_str());
-    log_end(summary, route, client, since);
+    log_end(summary, route, client, lived);
 }
 
-fn log_end(summary: &Summary, route: &str, client: IpAddr, since: Instant) {
+fn log_end(summary: &Summary, route: &str, client: IpAddr, lived: Duration) {
     let Summary { client_to_backend_bytes: up, backend_to_client_bytes: down, reason, failure } =
         summary;
-    let seconds = clock::now().duration_since(since).as_secs_f64();
+    let seconds = lived.as_secs_f64();
     match (reason, failure) {
         (_, Some((side, error))) => tracing::error!(
             target: TARGET,

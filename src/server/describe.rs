@@ -8,7 +8,9 @@ pub fn describe(config: &Config) {
     if let Some(port) = config.https_port {
         tracing::info!("HTTPS port: {port}");
     }
-    tracing::info!("Control port: {}", config.control_port);
+    if !config.control_binds.is_empty() {
+        tracing::info!("Control port: {}", config.control_port);
+    }
     tracing::info!("Server entries: {}", config.routes.len());
     for route in &config.routes {
         tracing::info!(

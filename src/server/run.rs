@@ -11,9 +11,10 @@ use std::time::Duration;
 use super::{cores, limits};
 use crate::backend::resolve::{Name, Resolver};
 use crate::config::{Accept, Config, DriverChoice};
+use crate::control::{self, Control, Phase, Status};
 use crate::metrics::{Counters, Gauge, Loads};
 use crate::net::{clock, listener};
-use crate::worker::{self, Message, Rung, Setup};
+use crate::worker::{self, Message, Purger, Rung, Setup};
 
 /// How long the start waits for the names of backends to be resolved; later they still may be.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
@@ -125,8 +126,33 @@ pub struct Server {
     /// By worker, then by address.
     listeners: Vec<Vec<net::TcpListener>>,
     addresses: Vec<SocketAddr>,
+    control: Bound,
+    mailboxes: Vec<flume::Receiver<Message>>,
+    /// The other ends of the mailboxes.
+    senders: Vec<flume::Sender<Message>>,
     inbox: Receiver<Event>,
     events: Sender<Event>,
+}
+
+/// The sockets of the control endpoint.
+#[derive(Debug, Default)]
+struct Bound {
+    listeners: Vec<net::TcpListener>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Bound {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let mut bound = Self::default();
+        for bind in &config.control_binds {
+            let wanted = SocketAddr::new(*bind, config.control_port);
+            let group = listener::bind(wanted, 1, false)
+                .map_err(|error| StartError::Listen { address: wanted, error })?;
+            bound.addresses.extend(group.first().and_then(|own| own.local_addr().ok()));
+            bound.listeners.extend(group);
+        }
+        Ok(bound)
+    }
 }
 
 impl Server {
@@ -155,13 +181,27 @@ impl Server {
                 own.push(listener);
             }
         }
+        let control = Bound::bind(&config)?;
+        let (senders, mailboxes) = cpus.iter().map(|_| flume::unbounded()).unzip();
         let (events, inbox) = channel();
-        Ok(Self { config: Arc::new(config), cpus, listeners, addresses, inbox, events })
+        let config = Arc::new(config);
+        Ok(Self { config, cpus, listeners, addresses, control, mailboxes, senders, inbox, events })
     }
 
     /// The addresses listened on, with the ports the kernel chose where 0 was configured.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The addresses of the control endpoint, with the ports the kernel chose where 0 was configured;
+    /// empty if there is none.
+    pub fn control_addresses(&self) -> &[SocketAddr] {
+        &self.control.addresses
+    }
+
+    /// The way to the workers for purges, from any thread. What is sent before they run waits for them.
+    pub fn purger(&self) -> Purger {
+        Purger::new(self.senders.clone())
     }
 
     /// A handle that drains this server from another thread.
@@ -184,6 +224,7 @@ impl Server {
         tracing::info!("Open files limit: {open_files}, connections limit: {connections_max}");
         let tunnels_max = self.config.limits.tunnels_max.unwrap_or(usize::MAX);
         let shared = Shared {
+            status: Arc::default(),
             connections: Gauge::new(connections_max),
             loads: Loads::new(self.cpus.len()),
             tunnels: Gauge::new(tunnels_max),
@@ -191,12 +232,13 @@ impl Server {
             events: self.events,
         };
 
-        let mailboxes: Vec<_> = self.cpus.iter().map(|_| flume::unbounded()).collect();
-        let senders: Vec<_> = mailboxes.iter().map(|(sender, _)| sender.clone()).collect();
+        let senders = self.senders;
+        let mut fleet = Fleet::new(self.cpus.len(), shared.config.routes.len());
+        // Before everything that takes time, so that it can tell of it; it ends after everything else.
+        let _control = shared.control(self.control.listeners, &senders, &fleet)?;
         let (_resolver, known) = resolve(&shared.config, &senders).map_err(StartError::System)?;
-        let mut fleet = Fleet::default();
-        let setups = self.listeners.into_iter().zip(self.cpus).zip(mailboxes).enumerate();
-        for (index, ((listeners, cpu), (_, mailbox))) in setups {
+        let setups = self.listeners.into_iter().zip(self.cpus).zip(self.mailboxes);
+        for (index, ((listeners, cpu), mailbox)) in setups.enumerate() {
             let setup = Setup {
                 index,
                 cpu: shared.config.runtime.pin.then_some(cpu),
@@ -208,10 +250,13 @@ impl Server {
                 connections: Arc::clone(&shared.connections),
                 loads: shared.loads.clone(),
                 tunnels: Arc::clone(&shared.tunnels),
-                counters: fleet.counters(),
+                counters: Arc::clone(&fleet.counters[index]),
             };
             match fleet.start(setup, shared.events.clone()) {
-                Ok(rung) => announce(index, cpu, rung, &shared.config),
+                Ok(rung) => {
+                    shared.status.set_driver(rung.driver());
+                    announce(index, cpu, rung, &shared.config);
+                }
                 Err(error) => {
                     dismiss(&senders);
                     return Err(error.into());
@@ -221,6 +266,10 @@ impl Server {
         for address in &self.addresses {
             tracing::info!("HTTP proxy listening on {address}");
         }
+        for address in &self.control.addresses {
+            tracing::info!("Control server listening on {address}");
+        }
+        shared.status.set_phase(Phase::Ready);
         shared.attend(&self.inbox, &senders, fleet).inspect_err(|_| dismiss(&senders))
     }
 }
@@ -235,6 +284,7 @@ fn dismiss(senders: &[flume::Sender<Message>]) {
 
 /// What the workers have in common.
 struct Shared {
+    status: Arc<Status>,
     config: Arc<Config>,
     connections: Arc<Gauge>,
     loads: Loads,
@@ -257,6 +307,7 @@ impl Shared {
                 Ok(Event::Drain) if draining => {}
                 Ok(Event::Drain) => {
                     draining = true;
+                    self.status.set_phase(Phase::Draining);
                     self.drain(senders);
                 }
                 Ok(Event::WorkerEnded { panicked: false }) => left -= 1,
@@ -271,6 +322,27 @@ impl Shared {
 }
 
 impl Shared {
+    /// Starts the control endpoint, if there is one.
+    fn control(
+        &self,
+        listeners: Vec<net::TcpListener>,
+        senders: &[flume::Sender<Message>],
+        fleet: &Fleet,
+    ) -> Result<Option<Control>, StartError> {
+        if listeners.is_empty() {
+            return Ok(None);
+        }
+        let setup = control::Setup {
+            config: Arc::clone(&self.config),
+            listeners,
+            status: Arc::clone(&self.status),
+            purger: Purger::new(senders.to_vec()),
+            counters: fleet.counters.clone(),
+            loads: self.loads.clone(),
+        };
+        control::spawn(setup).map(Some).map_err(StartError::System)
+    }
+
     fn drain(&self, senders: &[flume::Sender<Message>]) {
         let timeout = self.config.drain_timeout;
         tracing::info!(
@@ -287,18 +359,17 @@ impl Shared {
 }
 
 /// The workers' threads.
-#[derive(Default)]
 struct Fleet {
     workers: Vec<JoinHandle<()>>,
+    /// By worker.
     counters: Vec<Arc<Counters>>,
 }
 
 impl Fleet {
-    /// Counters for one more worker.
-    fn counters(&mut self) -> Arc<Counters> {
-        let counters = Arc::new(Counters::default());
-        self.counters.push(Arc::clone(&counters));
-        counters
+    /// No worker yet, and the counters for all of them.
+    fn new(workers: usize, routes: usize) -> Self {
+        let counters = (0..workers).map(|_| Arc::new(Counters::new(routes))).collect();
+        Self { workers: Vec::with_capacity(workers), counters }
     }
 
     /// Starts one worker and waits until it has a driver.
@@ -329,8 +400,8 @@ impl Fleet {
             |one: fn(&Counters) -> u64| self.counters.iter().map(|each| one(each)).sum::<u64>();
         tracing::info!(
             connections = total(|c| c.connections.value()),
-            requests = total(|c| c.requests.value()),
-            tunnels = total(|c| c.tunnels.value()),
+            requests = total(Counters::requests),
+            tunnels = total(Counters::tunnels),
             bytes_client_to_backend = total(|c| c.tunnel_bytes_up.value()),
             bytes_backend_to_client = total(|c| c.tunnel_bytes_down.value()),
             panics = total(|c| c.panics.value()),

@@ -47,11 +47,24 @@ pub enum CloseReason {
     IdleTimeout,
     /// The process left.
     Drain,
-    /// The system failed on one side, for instance because a peer vanished.
+    /// The system failed on one side, for instance because a peer vanished. Stays the last: see
+    /// [`CloseReason::ALL`].
     Error,
 }
 
 impl CloseReason {
+    /// Every reason, in the order of the enum, whose last is [`CloseReason::Error`]: the number of a
+    /// reason is its index.
+    pub const ALL: [Self; Self::Error as usize + 1] = [
+        Self::ClientClosed,
+        Self::BackendClosed,
+        Self::ClientReset,
+        Self::BackendReset,
+        Self::IdleTimeout,
+        Self::Drain,
+        Self::Error,
+    ];
+
     /// The word in logs and metrics.
     pub const fn label(self) -> &'static str {
         match self {

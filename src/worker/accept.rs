@@ -127,6 +127,7 @@ impl Door {
         let Some(mailbox) = self.hall.workers.get(worker).filter(|_| worker != own) else {
             return welcome(&self.shard, guest);
         };
+        self.shard.counters.handoffs.add(1);
         // A worker that has ended returns the message.
         if let Err(flume::SendError(Message::Serve(guest))) = mailbox.send(Message::Serve(guest)) {
             welcome(&self.shard, guest);

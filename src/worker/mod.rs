@@ -6,6 +6,7 @@
 mod accept;
 mod balance;
 mod fence;
+mod purger;
 mod runtime;
 
 use std::cell::Cell;
@@ -16,16 +17,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use accept::Guest;
+pub use fence::fenced;
+pub use purger::{Acknowledgement, Purger, Receipt};
 pub use runtime::Rung;
 
 use accept::Hall;
 
-use crate::backend::{Backend, Rules};
+use crate::backend::{Backend, Rules, Tally};
 use crate::config::{Config, Route, Runtime, TunnelEngine};
 use crate::metrics::{Counters, Gauge, Loads};
 use crate::net::listener::Listener;
 use crate::net::{Pool, Sweeper, clock, sweeper};
-use crate::proxy::{self, Date, Owner, Record, Scratch, Shard};
+use crate::proxy::{self, Date, Owner, Purge, Record, Scratch, Shard, purge};
 use crate::tunnel::{Ring, RingOptions};
 
 /// How often a draining worker looks whether its last connection has ended.
@@ -46,6 +49,13 @@ pub enum Message {
     },
     /// Serve this connection, which another worker has accepted.
     Serve(Guest),
+    /// Carry out this purge, then drop the acknowledgement.
+    Purge {
+        /// What is to be forgotten.
+        purge: Arc<Purge>,
+        /// Its drop says that this worker has.
+        done: Acknowledgement,
+    },
     /// Accept nothing new, finish what runs, and close what is left at this instant.
     Drain {
         /// The end of patience.
@@ -83,6 +93,7 @@ pub struct Setup {
 /// Runs a worker on this thread until it has drained; `started` is told the driver, or why there
 /// is none.
 pub fn run(setup: Setup, started: impl FnOnce(io::Result<Rung>)) {
+    purger::mark_worker();
     if let Some(cpu) = setup.cpu {
         pin(cpu);
     }
@@ -161,10 +172,12 @@ fn shard(
         idle_age: config.limits.pool_idle_age,
         warm: route.warm_connections,
     };
-    let backend = |(route, addresses)| {
-        Rc::new(Backend::new(rules(route), addresses, Rc::clone(&pool), Rc::clone(&sweeper)))
+    let backend = |(index, (route, addresses))| {
+        let tally = Tally { counters: Arc::clone(&counters), route: index };
+        let (pool, sweeper) = (Rc::clone(&pool), Rc::clone(&sweeper));
+        Rc::new(Backend::new(rules(route), tally, addresses, pool, sweeper))
     };
-    let backends = config.routes.iter().zip(addresses).map(backend).collect();
+    let backends = config.routes.iter().zip(addresses).enumerate().map(backend).collect();
     // On epoll there is no ring to be had.
     let wants_ring = !needs_rest && config.runtime.tunnel == TunnelEngine::Auto;
     let ring = if wants_ring { ring(&config.runtime) } else { None };
@@ -227,6 +240,10 @@ fn carry_out(shard: &Rc<Shard>, message: Message) -> Option<Instant> {
     match message {
         Message::Drain { until } => return Some(until),
         Message::Serve(guest) => accept::welcome(shard, guest),
+        Message::Purge { purge, done } => {
+            purge::purge(shard, &purge);
+            drop(done);
+        }
         Message::Addresses { route, addresses } => {
             if let Some(backend) = shard.backends.get(route) {
                 backend.set_addresses(addresses);

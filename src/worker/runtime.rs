@@ -35,6 +35,14 @@ impl Rung {
             Self::Epoll => "epoll",
         }
     }
+
+    /// The word in metrics: what the kernel offers, without the flags.
+    pub const fn driver(self) -> &'static str {
+        match self {
+            Self::Deferred | Self::Cooperative | Self::Plain => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
 }
 
 /// A runtime on either driver.

@@ -137,7 +137,7 @@ fn a_key_that_is_not_active_yet_is_a_warning_at_the_start_and_the_proxy_runs() {
     let backend = Backend::recording();
     let config = format!(
         "https_port = 3443\ncert_path = \"cert.pem\"\nkey_path = \"key.pem\"\n\
-         control_port = 17809\ncontrol_auth = \"geheim\"\n\
+         control_auth = \"geheim\"\n\
          [server.app]\nproxy_url = \"{}\"\ncache_strategy = \"only_html\"\n\
          include_paths = [\"/a/*\"]\nexclude_paths = [\"/b/*\"]\ncompress_strategy = \"gzip\"\n\
          cache_404_capacity = 5\nuse_404_meta = true\ncache_storage_mode = \"filesystem\"\n\
@@ -152,8 +152,6 @@ fn a_key_that_is_not_active_yet_is_a_warning_at_the_start_and_the_proxy_runs() {
         "https_port",
         "cert_path",
         "key_path",
-        "control_port",
-        "control_auth",
         "server.app.cache_strategy",
         "server.app.include_paths",
         "server.app.exclude_paths",

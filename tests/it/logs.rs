@@ -53,12 +53,13 @@ on_both_drivers! {
             url = backend.url()
         );
         let proxy = Launch::new().config(driver, &config).start();
+        proxy.control_addr();
         let lines = proxy.logs();
         let mut rest = lines.iter();
         for expected in [
             "Loaded configuration from: config.toml",
             "HTTP port: 0",
-            "Control port: 17809",
+            "Control port: 0",
             "Server entries: 2",
             &format!("  server 'api': bind_to='/api', proxy_url='{}/base', mode=Dynamic", backend.url()),
             &format!("  server 'rest': bind_to='*', proxy_url='{}', mode=Dynamic", backend.url()),
@@ -66,6 +67,7 @@ on_both_drivers! {
             &format!("Worker 0, not pinned, driver {}", driver.name()),
             &format!("Worker 1, not pinned, driver {}", driver.name()),
             &format!("HTTP proxy listening on {}", proxy.addr()),
+            &format!("Control server listening on {}", proxy.control_addr()),
         ] {
             let found = rest.find(|line| line.contains(&format!(": {expected}")));
             let found = found.unwrap_or_else(|| panic!("no {expected:?} in its place: {lines:#?}"));

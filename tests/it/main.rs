@@ -18,6 +18,15 @@ mod support;
 // The command line: what is printed where, and the exit codes.
 #[cfg(test)]
 mod cli;
+// The control endpoint: routes, token, health, purges.
+#[cfg(test)]
+mod control;
+// The control endpoint as an HTTP server.
+#[cfg(test)]
+mod control_http;
+// The metrics after known requests and tunnels.
+#[cfg(test)]
+mod metrics;
 // Configuration files: both forms, the environment, faults, the reference.
 #[cfg(test)]
 mod config_file;

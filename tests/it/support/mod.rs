@@ -8,6 +8,7 @@ pub mod driver;
 pub mod axum;
 pub mod backend;
 pub mod client;
+pub mod control;
 pub mod launch;
 pub mod message;
 pub mod peer;

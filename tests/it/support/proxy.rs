@@ -20,6 +20,9 @@ const BINARY: &str = env!("CARGO_BIN_EXE_phantom-frame");
 /// What the proxy prints once its listener takes connections; the address follows.
 const LISTENING: &str = "HTTP proxy listening on ";
 
+/// What it prints about its control endpoint; the address follows.
+const CONTROL_LISTENING: &str = "Control server listening on ";
+
 /// A running proxy. It is killed when it is dropped; a test that panics gets its log.
 #[derive(Debug)]
 pub struct Proxy {
@@ -42,7 +45,7 @@ struct Log {
 impl Proxy {
     /// Starts the proxy with this configuration and waits until it listens.
     ///
-    /// Unless the text says otherwise, it binds a free port of 127.0.0.1 and runs two unpinned
+    /// Unless the text says otherwise, it binds free ports of 127.0.0.1 and runs two unpinned
     /// workers on `driver`. The log level is `info`.
     pub fn start(driver: Driver, toml: &str) -> Self {
         Self::start_with(driver, toml, &[])
@@ -99,6 +102,12 @@ impl Proxy {
     /// Returns the first address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Returns the address of its control endpoint.
+    pub fn control_addr(&self) -> SocketAddr {
+        let line = self.wait_for_log(CONTROL_LISTENING);
+        addr_behind(CONTROL_LISTENING, &line).unwrap_or_else(|| panic!("no address in {line:?}"))
     }
 
     /// Returns every address it listens on, in the order announced so far.
@@ -268,6 +277,9 @@ pub(super) fn completed(driver: Driver, toml: &str) -> String {
     if !sets("http_port") && !sets("proxy_port") {
         text.push_str("http_port = 0\n");
     }
+    if !sets("control_port") {
+        text.push_str("control_port = 0\n");
+    }
     text.push_str(toml);
     if !toml.lines().any(|line| line.trim() == "[runtime]") {
         let driver = driver.name();
@@ -279,7 +291,11 @@ pub(super) fn completed(driver: Driver, toml: &str) -> String {
 
 /// Finds the address in the line that says where the proxy listens.
 fn listening_addr(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once(LISTENING)?;
+    addr_behind(LISTENING, line)
+}
+
+fn addr_behind(words: &str, line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(words)?;
     let of_addr = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '[' | ']');
     rest.split(|c| !of_addr(c)).next()?.parse().ok()
 }

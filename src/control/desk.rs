@@ -1,0 +1,236 @@
+//! Where requests are carried out: each answer of the control endpoint, without a socket.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit};
+
+use super::answer::{Answer, Body};
+use super::endpoint::{Endpoint, Guard};
+use super::json::{self, ByPath, ByPaths, ByPattern, ByPatterns, ByServer, Summary};
+use super::{Phase, Status, TARGET};
+use crate::config::{Config, Secret};
+use crate::http1::field::Fields;
+use crate::metrics::text::{self, Process, Sources, Words};
+use crate::metrics::{Counters, Loads};
+use crate::net::clock;
+use crate::proxy::{Purge, PurgeRoutes, PurgeWhat, count};
+use crate::worker::Purger;
+
+/// Between two lines about requests without the token: nobody outside may fill a disk.
+const WARN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Characters of a pattern that go into the log.
+const SHOWN_MAX: usize = 200;
+
+const NO_SNAPSHOTS: &str =
+    "No servers running in PreGenerate mode — snapshot operations are not available";
+const NOT_PRE_GENERATE: &str = "Snapshot operations are only available in PreGenerate proxy mode";
+
+/// The workers, as far as the control endpoint has to do with them.
+#[derive(Debug)]
+pub(super) struct Workers {
+    /// The way to all of them.
+    pub purger: Purger,
+    /// What each does.
+    pub counters: Vec<Arc<Counters>>,
+    /// Connections of each.
+    pub loads: Loads,
+}
+
+/// Everything that answers need.
+#[derive(Debug)]
+pub(super) struct Desk {
+    config: Arc<Config>,
+    status: Arc<Status>,
+    workers: Workers,
+    guard: Guard,
+    words: Words,
+    began: Instant,
+    warned: Cell<Option<Instant>>,
+    unwarned: Cell<u64>,
+}
+
+impl Desk {
+    /// A desk of a process that began at `began`.
+    pub(super) fn new(
+        config: Arc<Config>,
+        status: Arc<Status>,
+        workers: Workers,
+        began: Instant,
+    ) -> Self {
+        let guard = Guard::new(config.control_auth.as_ref().map(Secret::expose));
+        let words = count::words(config.routes.iter().map(|route| route.name.clone()).collect());
+        let (warned, unwarned) = (Cell::new(None), Cell::new(0));
+        Self { config, status, workers, guard, words, began, warned, unwarned }
+    }
+
+    /// What a request asks for, if it may.
+    ///
+    /// # Errors
+    ///
+    /// Answer so, whatever its body says: 404, 405 or 401.
+    pub(super) fn admit(
+        &self,
+        method: &str,
+        path: &[u8],
+        fields: Fields<'_>,
+    ) -> Result<Endpoint, Answer> {
+        let endpoint = Endpoint::find(method, path)?;
+        if endpoint.needs_token() && !self.guard.admits(fields) {
+            self.warn(clock::now());
+            return Err(Answer::empty(401));
+        }
+        Ok(endpoint)
+    }
+
+    fn warn(&self, now: Instant) {
+        if self.warned.get().is_some_and(|last| now.duration_since(last) < WARN_PAUSE) {
+            self.unwarned.set(self.unwarned.get() + 1);
+            return;
+        }
+        self.warned.set(Some(now));
+        let left_out = self.unwarned.take();
+        tracing::warn!(target: TARGET, left_out, "Unauthorized control endpoint attempt");
+    }
+
+    /// Carries out what was asked for. A purge has reached every worker when this returns.
+    pub(super) async fn carry_out(
+        &self,
+        endpoint: Endpoint,
+        content_type: Option<&[u8]>,
+        body: &[u8],
+    ) -> Answer {
+        let answered = match endpoint {
+            Endpoint::Health => Ok(Answer::ok("ok")),
+            Endpoint::Readiness => Ok(self.readiness()),
+            Endpoint::Metrics => Ok(self.metrics()),
+            Endpoint::InvalidateAll { old } => Ok(self.invalidate_all(old).await),
+            Endpoint::Invalidate => match json::read(content_type, body) {
+                Ok(wish) => self.invalidate(wish).await,
+                Err(answer) => Err(answer),
+            },
+            Endpoint::BulkInvalidate => match json::read(content_type, body) {
+                Ok(wish) => self.bulk_invalidate(&wish).await,
+                Err(answer) => Err(answer),
+            },
+            Endpoint::Snapshot => {
+                json::read(content_type, body).and_then(|wish: ByPath| self.snapshot(wish.server))
+            }
+            Endpoint::BulkSnapshot { operation } => json::read(content_type, body)
+                .and_then(|wish: ByPaths| self.bulk_snapshot(operation, &wish)),
+            Endpoint::RefreshAllSnapshots => match content_type {
+                None => self.snapshot(None),
+                Some(_) => json::read(content_type, body)
+                    .and_then(|wish: ByServer| self.snapshot(wish.server)),
+            },
+        };
+        answered.unwrap_or_else(|refusal| refusal)
+    }
+
+    fn readiness(&self) -> Answer {
+        match self.status.phase() {
+            Phase::Starting => Answer::text(503, "starting"),
+            Phase::Ready => Answer::ok("ready"),
+            Phase::Draining => Answer::text(503, "draining"),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        let process = Process {
+            version: env!("CARGO_PKG_VERSION"),
+            driver: self.status.driver(),
+            uptime_seconds: clock::now().duration_since(self.began).as_secs(),
+            open_fds: open_descriptors(),
+            max_fds: getrlimit(Resource::Nofile).current,
+        };
+        let Workers { counters, loads, .. } = &self.workers;
+        let sources = Sources { workers: counters, loads, words: &self.words, process: &process };
+        Answer { status: 200, body: Body::Metrics(text::write(&sources)), allow: None }
+    }
+
+    async fn purge(&self, routes: PurgeRoutes, what: PurgeWhat) {
+        self.workers.purger.send(Purge { routes, what }).wait().await;
+    }
+
+    async fn invalidate_all(&self, old: bool) -> Answer {
+        let count = self.config.routes.len();
+        tracing::info!(
+            target: TARGET,
+            "invalidate_all triggered via control endpoint ({count} server(s))"
+        );
+        self.purge(PurgeRoutes::All, PurgeWhat::All).await;
+        Answer::ok(if old { "Cache refresh triggered" } else { "Cache invalidated" })
+    }
+
+    async fn invalidate(&self, wish: ByPattern) -> Result<Answer, Answer> {
+        let routes = self.routes(wish.server.as_deref())?;
+        tracing::info!(
+            target: TARGET,
+            "invalidate('{}') triggered via control endpoint (server={:?})",
+            shown(&wish.pattern),
+            wish.server,
+        );
+        self.purge(routes, PurgeWhat::Patterns(vec![wish.pattern])).await;
+        Ok(Answer::ok("Pattern invalidation triggered"))
+    }
+
+    async fn bulk_invalidate(&self, wish: &ByPatterns) -> Result<Answer, Answer> {
+        if wish.patterns.is_empty() {
+            return Err(Answer::text(400, "'patterns' must contain at least one item"));
+        }
+        let routes = self.routes(wish.server.as_deref())?;
+        let count = wish.patterns.len();
+        tracing::info!(
+            target: TARGET,
+            "bulk_invalidate(count={count}) triggered via control endpoint (server={:?})",
+            wish.server,
+        );
+        self.purge(routes, PurgeWhat::Patterns(wish.patterns.clone())).await;
+        let server = wish.server.as_deref();
+        Ok(Summary::new("bulk_invalidate", server, &wish.patterns, None).answer())
+    }
+
+    /// No route has snapshots in this version, whatever its mode.
+    fn snapshot(&self, server: Option<String>) -> Result<Answer, Answer> {
+        let text = match self.routes(server.as_deref())? {
+            PurgeRoutes::All => NO_SNAPSHOTS,
+            PurgeRoutes::One(_) => NOT_PRE_GENERATE,
+        };
+        Err(Answer::text(400, text))
+    }
+
+    fn bulk_snapshot(&self, operation: &'static str, wish: &ByPaths) -> Result<Answer, Answer> {
+        if wish.paths.is_empty() {
+            return Err(Answer::text(400, "'paths' must contain at least one item"));
+        }
+        let server = wish.server.as_deref();
+        match self.routes(server)? {
+            PurgeRoutes::All => Err(Answer::text(400, NO_SNAPSHOTS)),
+            PurgeRoutes::One(_) => {
+                let error = Some(NOT_PRE_GENERATE);
+                Ok(Summary::new(operation, server, &wish.paths, error).answer())
+            }
+        }
+    }
+
+    /// The route with this name, or all of them.
+    fn routes(&self, server: Option<&str>) -> Result<PurgeRoutes, Answer> {
+        let Some(name) = server else { return Ok(PurgeRoutes::All) };
+        let index = self.config.routes.iter().position(|route| route.name == name);
+        let unknown = || Answer::text(404, format!("No server named '{name}' found"));
+        index.map(PurgeRoutes::One).ok_or_else(unknown)
+    }
+}
+
+/// A pattern as the log shows it: one line, and not a long one.
+fn shown(pattern: &str) -> String {
+    pattern.escape_debug().take(SHOWN_MAX).collect()
+}
+
+/// Descriptors of this process, the one that counts them left out.
+fn open_descriptors() -> Option<u64> {
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?;
+    Some((entries.count() as u64).saturating_sub(1))
+}

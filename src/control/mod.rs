@@ -1,0 +1,198 @@
+//! The control endpoint: purges, health and metrics over HTTP, on a thread and a port of its own.
+//!
+//! | route | needs | answers |
+//! |---|---|---|
+//! | `POST /invalidate_all`, `/refresh-cache` | token | 200 when no core has a cached answer left |
+//! | `POST /invalidate` | token, `{"pattern", "server"?}` | 200 when no core has one that matches left |
+//! | `POST /bulk_invalidate` | token, `{"patterns", "server"?}` | 200 and a summary |
+//! | `POST /add_snapshot` and the other seven | token | 400: there are no snapshots in this version |
+//! | `GET /metrics` | token | Prometheus text |
+//! | `GET /healthz` | | 200 while the process lives |
+//! | `GET /readyz` | | 200 while it serves, 503 before and while it drains |
+//!
+//! The answers are the original's, word for word: scripts compare them. Two things are not: the token
+//! is asked for before anything of a body is read, and a 200 means that every worker has purged.
+//!
+//! HTTP is spoken with the data plane's own parts. A server library would bring a second reading of
+//! HTTP/1.1, more lenient than ours, and none is at home on monoio without an adapter.
+
+mod answer;
+mod body;
+mod desk;
+mod endpoint;
+mod json;
+mod serve;
+
+use std::io;
+use std::net;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use monoio::{LegacyDriver, RuntimeBuilder};
+
+use crate::config::Config;
+use crate::metrics::{Counters, Loads};
+use crate::net::clock;
+use crate::worker::Purger;
+
+use desk::Desk;
+
+/// The target of its log lines.
+const TARGET: &str = "phantom_frame::control";
+
+/// Events that one look at the kernel may bring: more than there are connections.
+const EVENTS: u32 = 256;
+
+/// How long the end of the process waits for answers that are on their way.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Between two looks whether they are gone.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How far the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not every worker serves.
+    Starting,
+    /// Every worker serves.
+    Ready,
+    /// No new connections are accepted.
+    Draining,
+}
+
+/// What the process tells about itself while it goes on.
+#[derive(Debug, Default)]
+pub struct Status {
+    phase: AtomicU8,
+    driver: OnceLock<&'static str>,
+}
+
+impl Status {
+    /// Says how far the process is.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// How far the process is.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Says on which driver the workers run: `io_uring` or `epoll`. The first word counts.
+    pub fn set_driver(&self, driver: &'static str) {
+        self.driver.get_or_init(|| driver);
+    }
+
+    /// On which driver the workers run, once one does.
+    pub fn driver(&self) -> Option<&'static str> {
+        self.driver.get().copied()
+    }
+}
+
+/// What the control endpoint starts with.
+#[derive(Debug)]
+pub struct Setup {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// Its sockets, listening.
+    pub listeners: Vec<net::TcpListener>,
+    /// How far the process is.
+    pub status: Arc<Status>,
+    /// The way to every worker.
+    pub purger: Purger,
+    /// What each worker does.
+    pub counters: Vec<Arc<Counters>>,
+    /// Connections by worker.
+    pub loads: Loads,
+}
+
+/// A control endpoint that answers until this is dropped.
+#[derive(Debug)]
+pub struct Control {
+    stop: flume::Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // A thread that has ended has stopped.
+        self.stop.send(()).ok();
+        if let Some(thread) = self.thread.take() {
+            // It has told its panic itself.
+            thread.join().ok();
+        }
+    }
+}
+
+/// Starts to answer, on a thread of its own.
+///
+/// # Errors
+///
+/// The system has no thread or descriptor left.
+pub fn spawn(setup: Setup) -> io::Result<Control> {
+    let (stop, stopped) = flume::bounded(1);
+    let (told, tells) = flume::bounded(1);
+    let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let runtime =
+            RuntimeBuilder::<LegacyDriver>::new().with_entries(EVENTS).enable_timer().build();
+        match runtime {
+            Ok(mut runtime) => {
+                told.send(Ok(())).ok();
+                runtime.block_on(live(setup, stopped));
+            }
+            Err(error) => {
+                told.send(Err(error)).ok();
+            }
+        }
+    })?;
+    let started = tells.recv().unwrap_or_else(|_| Err(io::Error::other("the thread has died")));
+    started.map(|()| Control { stop, thread: Some(thread) })
+}
+
+async fn live(setup: Setup, stopped: flume::Receiver<()>) {
+    let Setup { config, listeners, status, purger, counters, loads } = setup;
+    let workers = desk::Workers { purger, counters, loads };
+    let hall = Rc::new(serve::Hall::new(Desk::new(config, status, workers, clock::now())));
+    monoio::spawn(serve::sweep(Rc::clone(&hall)));
+    for listener in listeners {
+        match crate::net::listener::Listener::new(listener) {
+            Ok(listener) => {
+                monoio::spawn(serve::accept(Rc::clone(&hall), listener));
+            }
+            Err(error) => tracing::error!(target: TARGET, %error, "Control server cannot listen"),
+        }
+    }
+    // A sender that is gone wants the same.
+    stopped.recv_async().await.ok();
+    let give_up = clock::now() + LAST_WORDS;
+    hall.close();
+    while !hall.is_empty() && clock::now() < give_up {
+        monoio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_what_it_was_told() {
+        let status = Status::default();
+        assert_eq!(status.phase(), Phase::Starting);
+        for phase in [Phase::Ready, Phase::Draining, Phase::Starting] {
+            status.set_phase(phase);
+            assert_eq!(status.phase(), phase);
+        }
+        assert_eq!(status.driver(), None);
+        status.set_driver("epoll");
+        status.set_driver("io_uring");
+        assert_eq!(status.driver(), Some("epoll"));
+    }
+}
