@@ -17,6 +17,7 @@
 //! | 0 | [`metrics`] | counters of a worker, gauges of the process, Prometheus text |
 //! | 1 | [`config`] | TOML to a checked configuration, every fault with its line |
 //! | 1 | [`net`] | the folder that names sockets: streams, buffers, deadlines, relay |
+//! | 2 | [`cache`] | what may be stored of a backend's responses, and reused |
 //! | 2 | [`tunnel`] | bytes both ways after a 101 |
 //! | 2 | [`backend`] | addresses, idle connections, one exchange |
 //! | 3 | [`proxy`] | one client connection: serve, decide, fetch, upgrade, refuse |
@@ -48,6 +49,7 @@
 //! benches. On monoio itself only readiness is awaited: see [`net`].
 
 pub mod backend;
+pub mod cache;
 pub mod config;
 pub mod control;
 pub mod http1;

@@ -86,7 +86,7 @@ const HOP_BY_HOP: [&str; 10] = [
 ];
 
 /// Returns whether a name or token is `wanted`, compared without case.
-pub(super) fn is(name: &[u8], wanted: &str) -> bool {
+pub fn is(name: &[u8], wanted: &str) -> bool {
     name.eq_ignore_ascii_case(wanted.as_bytes())
 }
 
@@ -103,14 +103,14 @@ pub(super) fn starts_folded(name: &[u8], prefix: &str) -> bool {
 }
 
 /// Splits one value at its commas; members may be empty.
-pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim)
 }
 
 /// Removes optional whitespace, space and tab only, from both ends (RFC 9110 §5.6.3).
 ///
 /// `slice::trim_ascii` would also take form feeds and line ends, and hide a forged value.
-pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+pub fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
@@ -118,12 +118,12 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
 }
 
 /// Returns whether `bytes` are a token (RFC 9110 §5.6.2), which is never empty.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
 }
 
 /// Returns whether `byte` may stand in a token.
-pub(super) const fn is_token_byte(byte: u8) -> bool {
+pub const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
