@@ -17,7 +17,7 @@
 //! | 0 | [`metrics`] | counters of a worker, gauges of the process, Prometheus text |
 //! | 1 | [`config`] | TOML to a checked configuration, every fault with its line |
 //! | 1 | [`net`] | the folder that names sockets: streams, buffers, deadlines, relay |
-//! | 2 | [`cache`] | what may be stored of a backend's responses, and reused |
+//! | 2 | [`cache`] | one worker's stored responses, and what they may be used for |
 //! | 2 | [`tunnel`] | bytes both ways after a 101 |
 //! | 2 | [`backend`] | addresses, idle connections, one exchange |
 //! | 3 | [`proxy`] | one client connection: serve, decide, fetch, upgrade, refuse |

@@ -8,9 +8,12 @@ pub mod control;
 pub mod date;
 pub mod freshness;
 pub mod invalidation;
+pub mod kind;
+pub mod pattern;
 pub mod policy;
 pub mod range;
 pub mod status;
+pub mod store;
 pub mod targeted;
 pub mod vary;
 
