@@ -3,6 +3,8 @@
 //! The rules are pure: no socket, no clock, no log. Times are arguments, values opaque bytes, and
 //! where a field is in doubt the reading wins that reuses less.
 
+pub mod coding;
+pub mod compress;
 pub mod conditional;
 pub mod control;
 pub mod date;

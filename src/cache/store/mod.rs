@@ -65,7 +65,7 @@ const ALLOCATION_BYTES: usize = 16;
 pub struct Store<V> {
     nodes: Nodes<V>,
     index: HashTable<Slot>,
-    /// Seeded, and safe against keys made to collide: peers choose the keys. SipHash costs some 20
+    /// Seeded, and safe against keys made to collide: peers choose the keys. `SipHash` costs some 20
     /// ns for a key more than hashers that do not claim that.
     hasher: RandomState,
     ghosts: Ghosts,
