@@ -9,6 +9,7 @@
 mod churn;
 mod decide;
 mod head;
+mod policy;
 mod support;
 mod tunnel;
 
@@ -28,6 +29,7 @@ fn main() {
     let mut criterion = defaults.configure_from_args();
     head::bench(&mut criterion);
     decide::bench(&mut criterion);
+    policy::bench(&mut criterion);
     tunnel::bench(&mut criterion);
     churn::bench(&mut criterion);
     criterion.final_summary();

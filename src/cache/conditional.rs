@@ -179,6 +179,20 @@ pub fn matches_304(stored: Fields<'_>, answer: Fields<'_>) -> bool {
     }
 }
 
+/// Returns whether the 200 to a HEAD speaks of this stored response to a GET (RFC 9111 §4.3.5).
+///
+/// If so, its fields may update the stored ones as those of a 304 do; if not, the stored response is
+/// [expired](super::Terms::expire).
+pub fn matches_head(stored: Fields<'_>, answer: Fields<'_>) -> bool {
+    let is_same = |name| match (answer.first(name), stored.first(name)) {
+        (Some(new), Some(known)) => new == known,
+        // A stored body in chunks has no length to compare.
+        (Some(_), None) => name == "content-length",
+        (None, _) => true,
+    };
+    ["etag", "last-modified", "content-length"].into_iter().all(is_same)
+}
+
 /// Returns whether this field of a 304 takes the place of the stored lines of its name (RFC 9111
 /// §3.2).
 ///

@@ -27,6 +27,7 @@ impl Moment {
     }
 
     /// Returns the moment that many milliseconds later.
+    #[must_use]
     pub const fn plus_millis(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis))
     }

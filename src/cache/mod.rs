@@ -23,8 +23,8 @@ pub mod vary;
 mod tests;
 
 pub use conditional::{
-    Answer, Representation, answer, is_taken_from_304, matches_304, must_pass, survives_304,
-    write_validators,
+    Answer, Representation, answer, is_taken_from_304, matches_304, matches_head, must_pass,
+    survives_304, write_validators,
 };
 pub use control::Demand;
 pub use date::Moment;

@@ -59,7 +59,7 @@ impl Forwarded {
 pub struct Status {
     kind: Kind,
     ttl: Option<i64>,
-    fwd_status: Option<u16>,
+    answered: Option<u16>,
     is_stored: bool,
     is_collapsed: bool,
     detail: Option<&'static str>,
@@ -77,7 +77,7 @@ impl Status {
         Self {
             kind,
             ttl: None,
-            fwd_status: None,
+            answered: None,
             is_stored: false,
             is_collapsed: false,
             detail: None,
@@ -109,7 +109,7 @@ impl Status {
     /// Adds the status of the backend's answer.
     #[must_use]
     pub const fn with_status(mut self, status: u16) -> Self {
-        self.fwd_status = Some(status);
+        self.answered = Some(status);
         self
     }
 
@@ -142,7 +142,7 @@ impl Status {
             Kind::Forwarded(why) => append(out, "; fwd=", why.word()),
             Kind::Neither => {}
         }
-        if let Some(status) = self.fwd_status {
+        if let Some(status) = self.answered {
             append(out, "; fwd-status=", status);
         }
         if let Some(ttl) = self.ttl {

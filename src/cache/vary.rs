@@ -15,10 +15,12 @@ pub const SECONDARY_BYTES_MAX: usize = 1024;
 const CHOICES_MAX: usize = 24;
 
 /// Begins the value of a field that the request has. Values have no control bytes, so that nothing in
-/// them can be taken for these three.
+/// them can be taken for one of these.
 const PRESENT: u8 = 1;
 /// Stands between two lines whose order and cut matter.
 const NEXT_LINE: u8 = 2;
+/// Begins the members of an `Accept-*` field that have been put in order.
+const IN_ORDER: u8 = 3;
 /// Ends what belongs to one name.
 const END: u8 = 0;
 
@@ -219,13 +221,15 @@ fn quality(weight: &[u8]) -> Option<u16> {
     (quality <= 1000).then_some(quality)
 }
 
+/// Writes the members in order. Begins with a byte of its own: a list that is written as it came must
+/// not be able to look like one in order.
 fn write_choices(choices: &[Choice<'_>], out: &mut impl FnMut(u8)) {
+    out(IN_ORDER);
     for choice in choices {
         choice.lower().for_each(&mut *out);
-        // Two bytes above all that a name has; neither is one of ours.
-        let [high, low] = choice.quality.to_be_bytes();
+        // Two times seven bits, above the bytes of a name.
+        let [high, low] = (choice.quality << 1).to_be_bytes();
         out(0x80 | high);
         out(0x80 | (low >> 1));
-        out(0x80 | (low & 1));
     }
 }
