@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_types, reason = "the load's sockets block")]
 #![expect(unreachable_pub, reason = "the modules of a binary are nobody's interface")]
 
+mod cache;
 mod churn;
 mod decide;
 mod head;
@@ -30,6 +31,7 @@ fn main() {
     head::bench(&mut criterion);
     decide::bench(&mut criterion);
     policy::bench(&mut criterion);
+    cache::bench(&mut criterion);
     tunnel::bench(&mut criterion);
     churn::bench(&mut criterion);
     criterion.final_summary();

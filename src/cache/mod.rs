@@ -10,6 +10,7 @@ pub mod control;
 pub mod date;
 pub mod freshness;
 pub mod invalidation;
+pub mod disk;
 pub mod kind;
 pub mod pattern;
 pub mod policy;
