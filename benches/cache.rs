@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
+use std::mem;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use phantom_frame::cache::pattern::PurgePattern;
@@ -31,8 +32,8 @@ type Value = u64;
 
 /// Runs the benches of this file.
 pub fn bench(criterion: &mut Criterion) {
-    resident_memory();
-    hit_ratios();
+    scans(criterion);
+    traces(criterion);
     hits(criterion);
     inserts(criterion);
     purges(criterion);
@@ -194,6 +195,25 @@ fn replay(trace: &[usize], entries: usize) -> (usize, usize) {
     (hits, hits_lru)
 }
 
+/// A request of a trace: a lookup, and an insert that evicts when it misses.
+fn traces(criterion: &mut Criterion) {
+    let mut shown = false;
+    let mut store: Store<Value> = Store::new(KEYS / 20 * (Store::<Value>::ENTRY_BYTES + 1_008));
+    criterion.bench_function("store/trace", |bencher| {
+        if !mem::replace(&mut shown, true) {
+            hit_ratios();
+        }
+        let keys = trace(0.9, 25).into_iter().map(usize::to_be_bytes).collect::<Vec<_>>();
+        let mut requests = keys.iter().cycle();
+        bencher.iter(|| {
+            let key = requests.next().expect("it goes round");
+            if store.get(key).is_none() {
+                store.insert(key, 0, 1_000).expect("it fits");
+            }
+        });
+    });
+}
+
 /// Prints how many of a hundred requests hit; what never comes back cannot hit.
 #[expect(clippy::print_stdout, reason = "figures that criterion has no place for")]
 fn hit_ratios() {
@@ -214,24 +234,39 @@ fn hit_ratios() {
     }
 }
 
+/// An insert with a body that is allocated, and one freed for it.
+fn scans(criterion: &mut Criterion) {
+    let mut shown = false;
+    criterion.bench_function("store/scan", |bencher| {
+        if !mem::replace(&mut shown, true) {
+            resident_memory();
+        }
+        let mut store = Store::new(SCANNED_BYTES);
+        let (mut random, mut numbers) = (Random(3), 0..);
+        bencher.iter(|| scan(&mut store, &mut random, numbers.next().expect("no end")));
+    });
+}
+
+/// Inserts a body, and returns its bytes: up to 256 bytes to 256 KiB, each size as often as its double.
+fn scan(store: &mut Store<Box<[u8]>>, random: &mut Random, number: usize) -> usize {
+    let bytes = usize::try_from(random.next() % (256 << (number % 11))).expect("small");
+    let body = vec![1; bytes].into_boxed_slice();
+    store.insert(key(number).as_bytes(), body, bytes).expect("it fits");
+    bytes
+}
+
 /// Scans a store with ten times its bytes of bodies, and asserts what the process took for it.
 ///
-/// Once, and first of all: what the allocator keeps of an earlier store would hide what this one takes.
+/// Once, and before the others: what the allocator keeps of an earlier store would hide what this one
+/// takes.
 #[expect(clippy::print_stdout, reason = "figures that criterion has no place for")]
 fn resident_memory() {
     let before = resident_bytes();
     let mut store: Store<Box<[u8]>> = Store::new(SCANNED_BYTES);
-    let mut random = Random(2);
-    let mut scanned = 0;
-    for number in 0.. {
-        // From 256 bytes to 256 KiB, each size as often as its double.
-        let bytes = usize::try_from(random.next() % (256 << (number % 11))).expect("small");
-        let body = vec![1; bytes].into_boxed_slice();
-        store.insert(key(number).as_bytes(), body, bytes).expect("it fits");
-        scanned += bytes;
-        if scanned >= 10 * SCANNED_BYTES {
-            break;
-        }
+    let (mut random, mut scanned, mut number) = (Random(2), 0, 0);
+    while scanned < 10 * SCANNED_BYTES {
+        scanned += scan(&mut store, &mut random, number);
+        number += 1;
     }
     let took = resident_bytes().saturating_sub(before);
     let (entries, counted) = (store.len(), store.bytes());

@@ -162,7 +162,9 @@ mod tests {
 
     impl Space {
         fn give_back_all(&mut self, runs: &[Run]) {
-            runs.iter().for_each(|run| self.give_back(*run));
+            for run in runs {
+                self.give_back(*run);
+            }
         }
 
         /// Asserts that free runs and `taken` ones make up the file, each block once.
