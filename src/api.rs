@@ -336,9 +336,8 @@ impl CacheHandle {
     }
 
     fn purge(&self, what: &PurgeWhat) {
-        let send = |purger: &Purger| {
-            purger.send(Purge { routes: PurgeRoutes::All, what: what.clone() })
-        };
+        let send =
+            |purger: &Purger| purger.send(Purge { routes: PurgeRoutes::All, what: what.clone() });
         // Sent to all before the first is waited for, and waited for without the lock.
         let receipts: Vec<_> = self.with(|purgers| purgers.iter().map(send).collect());
         receipts.into_iter().for_each(Receipt::wait_blocking);

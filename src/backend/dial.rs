@@ -123,7 +123,13 @@ mod tests {
 
     fn backend(addresses: &[SocketAddr]) -> Backend {
         let tally = Tally { counters: Arc::new(Counters::new(1)), route: 0 };
-        Backend::new(RULES, tally, addresses.into(), Rc::new(Pool::default()), Rc::new(Sweeper::new(true)))
+        Backend::new(
+            RULES,
+            tally,
+            addresses.into(),
+            Rc::new(Pool::default()),
+            Rc::new(Sweeper::new(true)),
+        )
     }
 
     fn run<T>(future: impl Future<Output = T>) -> T {

@@ -79,7 +79,8 @@ async fn read_chunked(peer: &mut Peer) -> Result<Vec<u8>, BodyError> {
 
 /// Makes sure that at least one byte waits in the inbox.
 async fn more(peer: &mut Peer) -> Result<(), ReadError> {
-    if peer.inbox.is_empty() && peer.inbox.fill(&peer.stream, &peer.watch, Size::Large).await? == 0 {
+    if peer.inbox.is_empty() && peer.inbox.fill(&peer.stream, &peer.watch, Size::Large).await? == 0
+    {
         return Err(ReadError::Closed);
     }
     Ok(())

@@ -115,15 +115,14 @@ impl Desk {
                 Ok(wish) => self.bulk_invalidate(&wish).await,
                 Err(answer) => Err(answer),
             },
-            Endpoint::Snapshot => {
-                json::read(content_type, body).and_then(|wish: ByPath| self.snapshot(wish.server))
-            }
+            Endpoint::Snapshot => json::read(content_type, body)
+                .and_then(|wish: ByPath| self.snapshot(wish.server.as_deref())),
             Endpoint::BulkSnapshot { operation } => json::read(content_type, body)
                 .and_then(|wish: ByPaths| self.bulk_snapshot(operation, &wish)),
             Endpoint::RefreshAllSnapshots => match content_type {
                 None => self.snapshot(None),
                 Some(_) => json::read(content_type, body)
-                    .and_then(|wish: ByServer| self.snapshot(wish.server)),
+                    .and_then(|wish: ByServer| self.snapshot(wish.server.as_deref())),
             },
         };
         answered.unwrap_or_else(|refusal| refusal)
@@ -193,8 +192,8 @@ impl Desk {
     }
 
     /// No route has snapshots in this version, whatever its mode.
-    fn snapshot(&self, server: Option<String>) -> Result<Answer, Answer> {
-        let text = match self.routes(server.as_deref())? {
+    fn snapshot(&self, server: Option<&str>) -> Result<Answer, Answer> {
+        let text = match self.routes(server)? {
             PurgeRoutes::All => NO_SNAPSHOTS,
             PurgeRoutes::One(_) => NOT_PRE_GENERATE,
         };

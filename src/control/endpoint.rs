@@ -66,7 +66,11 @@ impl Endpoint {
         } else {
             (method == "POST", "POST")
         };
-        if is_allowed { Ok(*endpoint) } else { Err(Answer { allow: Some(allow), ..Answer::empty(405) }) }
+        if is_allowed {
+            Ok(*endpoint)
+        } else {
+            Err(Answer { allow: Some(allow), ..Answer::empty(405) })
+        }
     }
 
     /// Whether it only tells something.

@@ -57,11 +57,11 @@ pub(super) struct Summary<'a> {
     requested: usize,
     succeeded: usize,
     failed: usize,
-    results: Vec<Item<'a>>,
+    results: Vec<Line<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Item<'a> {
+struct Line<'a> {
     item: &'a str,
     success: bool,
     error: Option<&'static str>,
@@ -78,7 +78,7 @@ impl<'a> Summary<'a> {
         let requested = items.len();
         let succeeded = if error.is_none() { requested } else { 0 };
         let success = error.is_none();
-        let results = items.iter().map(|item| Item { item, success, error }).collect();
+        let results = items.iter().map(|item| Line { item, success, error }).collect();
         Self { operation, server, requested, succeeded, failed: requested - succeeded, results }
     }
 
@@ -145,12 +145,12 @@ mod tests {
         ] {
             assert!(read(Some(good.as_bytes())).is_ok(), "{good}");
         }
-        for bad in ["text/plain", "", "json", "application/jsonx", "text/json", "a, application/json"]
+        for bad in
+            ["text/plain", "", "json", "application/jsonx", "text/json", "a, application/json"]
         {
             assert_eq!(read(Some(bad.as_bytes())).unwrap_err().status, 415, "{bad}");
         }
-        let expected =
-            Answer::text(415, "Expected request with `Content-Type: application/json`");
+        let expected = Answer::text(415, "Expected request with `Content-Type: application/json`");
         assert_eq!(read(None).unwrap_err(), expected);
         assert_eq!(read(Some(b"application/json\xff")).unwrap_err().status, 415);
     }
@@ -181,7 +181,7 @@ mod tests {
         let items = ["GET:/q/*".to_owned()];
         let text = |summary: Summary<'_>| match summary.answer().body {
             Body::Json(text) => text,
-            body => panic!("{body:?}"),
+            body @ (Body::Empty | Body::Text(_) | Body::Metrics(_)) => panic!("{body:?}"),
         };
         assert_eq!(
             text(Summary::new("bulk_invalidate", Some("default"), &items, None)),

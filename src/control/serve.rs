@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// From one request of a connection to the next; more than scrapers usually wait.
 const KEEPALIVE: Duration = Duration::from_mins(2);
 
+/// What is left to a kept connection when others wait for its place.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// The pause when there is no room, or no descriptor: who waits is in the kernel's queue.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
@@ -148,12 +151,12 @@ fn welcome(hall: &Rc<Hall>, socket: OwnedFd) {
 /// The requests of one connection, one after another.
 async fn serve(guest: Guest, mut peer: Peer) {
     let hall = &guest.0;
-    let mut patience = PATIENCE;
+    let mut is_first = true;
     loop {
-        if !await_request(hall, &mut peer, patience).await {
+        if !await_request(hall, &mut peer, is_first).await {
             return;
         }
-        patience = KEEPALIVE;
+        is_first = false;
         peer.watch.set_in(Some(PATIENCE));
         let next = match read_head(&mut peer).await {
             Ok(head) => one(hall, &mut peer, &head).await,
@@ -168,20 +171,39 @@ async fn serve(guest: Guest, mut peer: Peer) {
 }
 
 /// Waits for the first byte of a request; `false` when none will come.
-async fn await_request(hall: &Hall, peer: &mut Peer, patience: Duration) -> bool {
+async fn await_request(hall: &Hall, peer: &mut Peer, is_first: bool) -> bool {
     if !peer.inbox.is_empty() {
         // A peer that pipelines does not keep the thread to itself.
         peer.watch.rest().await;
         return true;
     }
-    if hall.is_closing.get() {
-        return false;
+    if is_first {
+        return fill(peer, PATIENCE).await.is_ok_and(|count| count > 0);
     }
+    if !hall.is_closing.get() {
+        peer.watch.set_idle(true);
+        let filled = fill(peer, KEEPALIVE).await;
+        peer.watch.set_idle(false);
+        if !matches!(filled, Err(ReadError::Drain)) {
+            return filled.is_ok_and(|count| count > 0);
+        }
+    }
+    // Asked to go; but what is on its way already is still answered.
+    peer.watch.forgive();
+    let grace = if hall.is_closing.get() { Duration::ZERO } else { GRACE };
+    fill(peer, grace).await.is_ok_and(|count| count > 0)
+}
+
+async fn fill(peer: &mut Peer, patience: Duration) -> Result<usize, ReadError> {
     peer.watch.set_in(Some(patience));
-    peer.watch.set_idle(true);
-    let filled = peer.inbox.fill(&peer.stream, &peer.watch, Size::Small).await;
-    peer.watch.set_idle(false);
-    matches!(filled, Ok(1..))
+    let Peer { stream, inbox, watch } = peer;
+    if let Some(count) = inbox.read_now(stream, Size::Small)? {
+        return Ok(count);
+    }
+    if patience.is_zero() {
+        return Ok(0);
+    }
+    inbox.fill(stream, watch, Size::Small).await
 }
 
 async fn read_head(peer: &mut Peer) -> Result<RequestHead<Buffer>, ReadError> {
@@ -224,7 +246,8 @@ async fn one(hall: &Hall, peer: &mut Peer, head: &RequestHead<Buffer>) -> Next {
             answer
         }
     };
-    send(peer, &answer, Manner { keep: keep && !hall.is_closing.get(), answers_head, date: "" }).await
+    send(peer, &answer, Manner { keep: keep && !hall.is_closing.get(), answers_head, date: "" })
+        .await
 }
 
 /// What a body that did not arrive means.

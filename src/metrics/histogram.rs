@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn workers_add_up_and_buckets_are_cumulative() {
         let (one, other) = (Histogram::default(), Histogram::default());
-        one.observe(Duration::from_micros(1_500_000));
+        one.observe(Duration::from_millis(1500));
         other.observe(Duration::from_micros(250));
         other.observe(Duration::from_hours(10_000));
         let totals = Totals::of([&one, &other].into_iter());

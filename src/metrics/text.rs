@@ -58,6 +58,9 @@ pub struct Sources<'a> {
     pub process: &'a Process,
 }
 
+/// One number of several.
+type Of<T> = fn(&T) -> u64;
+
 /// Writes the text.
 pub fn write(sources: &Sources<'_>) -> String {
     let mut page = Page { text: String::with_capacity(16 * 1024), name: "" };
@@ -180,7 +183,7 @@ fn backends(page: &mut Page, sources: &Sources<'_>) {
                 those made ahead (warm, counted as dialled too).";
     page.family("backend_connections_total", Kind::Counter, help);
     for (route, server) in sources.servers() {
-        let kinds: [(&str, fn(&RouteCounters) -> u64); 3] = [
+        let kinds: [(&str, Of<RouteCounters>); 3] = [
             ("reused", |route| route.reused.value()),
             ("dialled", |route| route.dialled.value()),
             ("warm", |route| route.warm.value()),
@@ -200,7 +203,7 @@ fn backends(page: &mut Page, sources: &Sources<'_>) {
 }
 
 fn cache(page: &mut Page, sources: &Sources<'_>) {
-    let statuses: [(&str, fn(&Counters) -> u64); 6] = [
+    let statuses: [(&str, Of<Counters>); 6] = [
         ("hit", |worker| worker.cache.hit.value()),
         ("stale", |worker| worker.cache.stale.value()),
         ("revalidated", |worker| worker.cache.revalidated.value()),

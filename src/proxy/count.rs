@@ -41,14 +41,21 @@ const fn side(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Why an upgrade that ended so did not become a tunnel.
+/// Why an upgrade that ended so did not become a tunnel; empty for what ends before one is tried.
 const fn rejection(outcome: Outcome) -> &'static str {
-    match outcome {
+    use Outcome::{
+        BadFraming, BadHead, BadHost, BadTarget, BadVersion, Connect, GetOnly, HeadTimeout,
+        HeadTooLarge, NoRoute, Passed, Tunnelled, UnknownCoding,
+    };
+    if matches!(outcome, Passed) {
         // The backend has answered with something else than a 101, and that was relayed.
-        Outcome::Passed => "backend_status",
-        Outcome::Tunnelled => "",
-        _ => outcome.label(),
+        return "backend_status";
     }
+    let is_earlier = matches!(
+        outcome,
+        BadHead | HeadTooLarge | HeadTimeout | BadVersion | BadFraming | UnknownCoding | BadTarget
+    ) || matches!(outcome, BadHost | Connect | NoRoute | GetOnly);
+    if is_earlier || matches!(outcome, Tunnelled) { "" } else { outcome.label() }
 }
 
 #[cfg(test)]

@@ -75,11 +75,7 @@ impl Purger {
             // A worker that has ended returns the message, whose drop acknowledges it.
             mailbox.send(Message::Purge { purge: Arc::clone(&purge), done }).ok();
         }
-        Receipt {
-            awaited: (0..self.workers.len()).collect(),
-            workers: self.workers.clone(),
-            from,
-        }
+        Receipt { awaited: (0..self.workers.len()).collect(), workers: self.workers.clone(), from }
     }
 }
 

@@ -87,10 +87,19 @@ fn what_is_no_sound_request_ends_the_connection() {
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         ("GET /healthz HTTP/1.1\r\nHost : a\r\n\r\n", 400),
         ("GET /healthz HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-        ("POST /invalidate_all HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", 400),
-        ("POST /invalidate_all HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        ("POST /invalidate_all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
-        ("POST /invalidate_all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (
+            "POST /invalidate_all HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+            400,
+        ),
+        (
+            "POST /invalidate_all HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+        ),
+        ("POST /invalidate_all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (
+            "POST /invalidate_all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            400,
+        ),
         ("\x16\x03\x01\x02\x00\x01", 400),
     ] {
         assert_eq!(refused(&proxy, bytes), status, "{bytes:?}");
@@ -106,14 +115,15 @@ fn heads_and_bodies_are_bounded() {
     assert_eq!(refused(&proxy, long), 431);
     let many = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(101));
     assert_eq!(refused(&proxy, many), 431);
-    let head = |framing: &str| format!("POST /invalidate_all HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
+    let head =
+        |framing: &str| format!("POST /invalidate_all HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
     // Refused by what it says.
     assert_eq!(refused(&proxy, head(&format!("Content-Length: {}", BODY_MAX + 1))), 413);
     // Refused by what comes.
     let mut chunked = head("Transfer-Encoding: chunked").into_bytes();
     for _ in 0..=BODY_MAX / 0x8000 {
         chunked.extend(b"8000\r\n");
-        chunked.extend([b'x'; 0x8000]);
+        chunked.extend(vec![b'x'; 0x8000]);
         chunked.extend(b"\r\n");
     }
     chunked.extend(b"0\r\n\r\n");
@@ -153,7 +163,9 @@ fn idle_connections_make_room_for_who_has_something_to_ask() {
     for _ in 0..3 {
         assert_eq!(get(&mut Client::connect(addr), "/healthz").text(), "ok");
     }
-    idle.iter_mut().for_each(|client| client.expect_closed());
+    for client in &mut idle {
+        client.expect_closed();
+    }
 }
 
 #[test]

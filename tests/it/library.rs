@@ -5,10 +5,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use phantom_frame::{
-    BindError, Cores, CreateProxyConfig, DriverChoice, Handle, HostHeader, ProxyError,
-    UpgradeProtocols, create_proxy,
+    BindError, CacheHandle, Cores, CreateProxyConfig, DriverChoice, Handle, HostHeader, ProxyError,
+    UpgradeProtocols, create_proxy, create_proxy_with_handle,
 };
 
+use crate::support::control::{Metrics, get, post};
 use crate::support::{Backend, BackendConn, Client, Driver, ws};
 
 /// A proxy that runs on a thread of this process.
@@ -177,6 +178,47 @@ on_both_drivers! {
         tunnel.expect_closed();
     }
 
+    fn a_handle_purges_every_proxy_that_was_made_with_it_and_runs(driver) {
+        let backend = Backend::recording();
+        let cache = CacheHandle::new();
+        cache.invalidate_all();
+        let control = SocketAddr::from(([127, 0, 0, 1], 0));
+        let has_purged = |addr: SocketAddr, count: f64| {
+            let metrics = Metrics::at(addr);
+            assert!(metrics.are(&[("purges_total", count)]), "not {count}: {metrics:?}");
+        };
+        let start = || {
+            let config = config(driver, &backend.url())
+                .with_cores(Cores::Count(3))
+                .with_control(control, None);
+            let mut proxy = create_proxy_with_handle(config, cache.clone());
+            let addr = proxy.bind().expect("a free port")[0];
+            let control = proxy.control_address().expect("it was asked for");
+            // It is bound and does not run: nothing to purge, nobody to wait for.
+            cache.invalidate("GET:/*");
+            let handle = proxy.handle().expect("it is bound");
+            let running =
+                Running { addr, handle, thread: std::thread::spawn(move || proxy.run()) };
+            assert_eq!(Client::connect(addr).get("/").text(), "ok");
+            (running, control)
+        };
+        let (first, first_control) = start();
+        cache.invalidate_all();
+        has_purged(first_control, 1.0);
+        // Binding the second one purges the first.
+        let (second, second_control) = start();
+        for _ in 0..20 {
+            cache.invalidate("GET:/a/*");
+        }
+        has_purged(first_control, 22.0);
+        has_purged(second_control, 20.0);
+        first.drain();
+        cache.invalidate_all();
+        has_purged(second_control, 21.0);
+        second.drain();
+        cache.invalidate_all();
+    }
+
     fn a_proxy_that_never_runs_gives_its_port_back(driver) {
         let (mut proxy, _cache) = create_proxy(config(driver, "http://127.0.0.1:1"));
         let addr = proxy.bind().expect("a free port")[0];
@@ -196,6 +238,31 @@ fn a_url_that_is_none_is_refused_when_the_proxy_binds() {
         let error = proxy.run().expect_err("the same fault");
         assert!(matches!(error, ProxyError::Bind(BindError::Config(_))), "{url:?}: {error:?}");
     }
+}
+
+#[test]
+fn a_control_endpoint_is_opened_where_it_was_asked_for_and_behind_its_token() {
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (mut proxy, _cache) = create_proxy(config(Driver::Epoll, "http://127.0.0.1:1"));
+    proxy.bind().expect("a free port");
+    assert_eq!(proxy.control_address(), None, "nobody asked for one");
+    let token = Some("geheim".to_owned());
+    let guarded = config(Driver::Epoll, "http://127.0.0.1:1").with_control(local, token);
+    let (mut proxy, _cache) = create_proxy(guarded);
+    proxy.bind().expect("a free port");
+    let addr = proxy.control_address().expect("it was asked for");
+    let handle = proxy.handle().expect("it is bound");
+    let thread = std::thread::spawn(move || proxy.run());
+    let mut client = Client::connect(addr);
+    assert_eq!(get(&mut client, "/healthz").text(), "ok");
+    assert_eq!(post(&mut client, "/invalidate_all").status, 401);
+    handle.drain();
+    thread.join().expect("no panic").expect("drained");
+    let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let open = config(Driver::Epoll, "http://127.0.0.1:1").with_control(anywhere, None);
+    let error = create_proxy(open).0.bind().expect_err("other hosts could reach it");
+    assert!(matches!(error, BindError::Config(_)), "{error:?}");
+    assert!(error.to_string().contains("token"), "{error}");
 }
 
 #[test]

@@ -7,11 +7,13 @@ use crate::support::{Backend, Client, Driver, Proxy, Refusing, eventually, setup
 /// Waits until the proxy's samples are these; a request is counted after its answer was sent.
 fn expect(proxy: &Proxy, expected: &[(&str, f64)]) -> Metrics {
     let mut metrics = Metrics::default();
-    let what = format!("the metrics are {expected:?}");
-    eventually(&what, || {
-        metrics = Metrics::of(proxy);
-        metrics.are(expected)
-    });
+    for one in expected {
+        eventually(&format!("{one:?} is so"), || {
+            metrics = Metrics::of(proxy);
+            metrics.are(&[*one])
+        });
+    }
+    assert!(metrics.are(expected), "{expected:?}: {metrics:?}");
     metrics
 }
 
@@ -25,6 +27,9 @@ fn either() -> Backend {
             }
             let answer = match &*request.target {
                 "/missing" => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+                _ if request.method == "HEAD" => {
+                    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n".to_owned()
+                }
                 "/odd" => "HTTP/1.1 299 Odd\r\nContent-Length: 0\r\n\r\n".to_owned(),
                 _ => setup::ok("ok"),
             };
@@ -94,7 +99,10 @@ on_both_drivers! {
     }
 
     fn tunnels_are_counted_while_they_live_and_when_they_end(driver) {
-        let backend = either();
+        let backend = Backend::scripted(|conn, number| {
+            tunnel::accept(conn);
+            if number == 0 { tunnel::echo(conn) } else { conn.expect_closed() }
+        });
         let config = format!(
             "{}{}",
             tunnel::route_to(&backend.url()),

@@ -291,6 +291,39 @@ fn a_key_without_effect_is_a_warning() {
 }
 
 #[test]
+fn a_control_endpoint_that_other_hosts_reach_needs_a_token() {
+    let fault = "line 1: control_bind: other hosts could reach the control endpoint; set \
+                 `control_auth` to a token, or bind to \"127.0.0.1\"";
+    for bind in ["'0.0.0.0'", "'::'", "'192.0.2.1'", "['::1', '10.0.0.1']", "'::ffff:10.0.0.1'"] {
+        let text = format!("control_bind = {bind}\n[server.a]");
+        assert_faults(&text, &[fault]);
+        let config = accept(&format!("control_auth = 'x'\n{text}")).config;
+        assert!(!config.exposes_control(), "{bind}");
+    }
+    for bind in
+        ["'127.0.0.1'", "'127.9.9.9'", "'::1'", "['127.0.0.1', '::1']", "'::ffff:127.0.0.1'"]
+    {
+        accept(&format!("control_bind = {bind}\n[server.a]"));
+    }
+    let old = "control_bind = '0.0.0.0'\n[server]\ncontrol_auth = 'x'";
+    assert!(!accept(old).config.exposes_control());
+    // One fault, not two: the token is there, only wrong.
+    let wrong = "control_bind = '0.0.0.0'\ncontrol_auth = 5\n[server.a]";
+    assert_faults(wrong, &["line 2: control_auth: expected a string"]);
+}
+
+#[test]
+fn a_control_port_that_is_another_port_is_refused() {
+    assert_faults(
+        "control_port = 3000\n[server.a]",
+        &["line 1: control_port: the port of `http_port`; give it another"],
+    );
+    let both = "control_port = 7\nhttps_port = 7\ncert_path = 'c'\nkey_path = 'k'\n[server.a]";
+    assert_faults(both, &["line 1: control_port: the port of `https_port`; give it another"]);
+    accept("control_port = 0\nhttp_port = 0\n[server.a]");
+}
+
+#[test]
 fn a_webhook_that_guards_nothing_is_said_to_guard_nothing() {
     let found = warnings(
         "[server.a]\n[[server.a.webhooks]]\nurl = 'http://h'\ntype = \

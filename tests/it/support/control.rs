@@ -1,6 +1,7 @@
 //! Requests to the control endpoint, and what its metrics say.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::{Client, Proxy, Response};
 
@@ -36,7 +37,12 @@ pub struct Metrics(BTreeMap<String, f64>);
 impl Metrics {
     /// Asks a proxy without a token.
     pub fn of(proxy: &Proxy) -> Self {
-        let answer = get(&mut Client::connect(proxy.control_addr()), "/metrics");
+        Self::at(proxy.control_addr())
+    }
+
+    /// Asks the control endpoint at this address without a token.
+    pub fn at(addr: SocketAddr) -> Self {
+        let answer = get(&mut Client::connect(addr), "/metrics");
         assert_eq!(answer.status, 200, "{answer:?}");
         let media_type = Some("text/plain; version=0.0.4; charset=utf-8");
         assert_eq!(answer.field("content-type"), media_type);
