@@ -161,6 +161,11 @@ fn read_routes(checker: &mut Checker, server: &Table) -> Vec<(Route, Section)> {
                 .with_remedy("name the route with visible characters: the log shows the name");
             checker.refuse(complaint.at(path.escape_debug().to_string(), entry.node.line));
         }
+        if entry.key.is_empty() {
+            // In the metrics the empty name stands for requests that no route took.
+            let complaint = Complaint::new("a route without a name").with_remedy("give it one");
+            checker.refuse(complaint.at(path.clone(), entry.node.line));
+        }
         let section = checker.section(Place::Route, &path, entry.node.line, table);
         let mut route = read_route(&entry.key, &section);
         route.webhooks = read_webhooks(checker, &path, table);

@@ -233,3 +233,45 @@ fn open_descriptors() -> Option<u64> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?;
     Some((entries.count() as u64).saturating_sub(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desk(status: &Arc<Status>) -> Desk {
+        let config = Arc::new(Config::for_backend("http://127.0.0.1:1").unwrap());
+        let counters = vec![Arc::new(Counters::new(1))];
+        let workers = Workers { purger: Purger::new(Vec::new()), counters, loads: Loads::new(1) };
+        Desk::new(config, Arc::clone(status), workers, clock::now())
+    }
+
+    #[test]
+    fn readiness_follows_the_phase() {
+        let status = Arc::new(Status::default());
+        let desk = desk(&status);
+        assert_eq!(desk.readiness(), Answer::text(503, "starting"));
+        status.set_phase(Phase::Ready);
+        assert_eq!(desk.readiness(), Answer::ok("ready"));
+        status.set_phase(Phase::Draining);
+        assert_eq!(desk.readiness(), Answer::text(503, "draining"));
+    }
+
+    #[test]
+    fn one_line_a_second_tells_of_those_without_the_token() {
+        let desk = desk(&Arc::default());
+        let now = clock::now();
+        for _ in 0..9 {
+            desk.warn(now);
+        }
+        assert_eq!(desk.unwarned.get(), 8);
+        desk.warn(now + WARN_PAUSE);
+        assert_eq!(desk.unwarned.get(), 0, "told with that line");
+    }
+
+    #[test]
+    fn a_pattern_cannot_forge_or_flood_a_line() {
+        assert_eq!(shown("GET:/a?b=\u{fc}*"), "GET:/a?b=\u{fc}*");
+        assert_eq!(shown("a\nINFO b\u{1b}"), "a\\nINFO b\\u{1b}");
+        assert_eq!(shown(&"x".repeat(10_000)).len(), SHOWN_MAX);
+    }
+}

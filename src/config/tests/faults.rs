@@ -313,6 +313,11 @@ fn a_control_endpoint_that_other_hosts_reach_needs_a_token() {
 }
 
 #[test]
+fn a_route_without_a_name_is_refused() {
+    assert_faults("[server.\"\"]", &["line 1: server.\"\": a route without a name; give it one"]);
+}
+
+#[test]
 fn a_control_port_that_is_another_port_is_refused() {
     assert_faults(
         "control_port = 3000\n[server.a]",
