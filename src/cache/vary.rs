@@ -3,7 +3,9 @@
 //! The chosen fields' values make up the secondary key. They are normalised only where two spellings
 //! mean the same; what is doubtful stays apart, at the cost of an entry more.
 
-use crate::http1::field::{Fields, is, is_token, trim};
+use std::cmp::Ordering;
+
+use crate::http1::field::{Fields, is, is_token, is_token_byte, members, trim};
 
 /// The most names in one `Vary`; more are treated as `*`. Arbitrary: real ones have up to five.
 pub const NAMES_MAX: usize = 16;
@@ -12,7 +14,7 @@ pub const NAMES_MAX: usize = 16;
 pub const SECONDARY_BYTES_MAX: usize = 1024;
 
 /// The most members of an `Accept-*` field that are put in order.
-const CHOICES_MAX: usize = 24;
+const CHOICES_MAX: usize = 16;
 
 /// Begins the value of a field that the request has. Values have no control bytes, so that nothing in
 /// them can be taken for one of these.
@@ -95,36 +97,40 @@ impl Vary {
 
     fn write(&self, request: Fields<'_>, out: &mut impl FnMut(u8)) {
         for name in &self.names {
-            if request.has(name) {
+            let mut lines = request.all(name).peekable();
+            if lines.peek().is_some() {
                 out(PRESENT);
-                write_value(name, request, out);
+                write_value(name, lines, request, out);
             }
             out(END);
         }
     }
 }
 
-/// Writes the value of a field that the request has.
-fn write_value(name: &str, request: Fields<'_>, out: &mut impl FnMut(u8)) {
+/// Writes the value of a field that the request has, on these lines.
+fn write_value<'a>(
+    name: &str,
+    lines: impl Iterator<Item = &'a [u8]>,
+    request: Fields<'_>,
+    out: &mut impl FnMut(u8),
+) {
     match name {
         // Not lists; a comma in a cookie is a comma.
-        "cookie" | "authorization" => {
-            write_joined(request.all(name), NEXT_LINE, out);
-        }
+        "cookie" | "authorization" => write_joined(lines, NEXT_LINE, out),
         "accept-encoding" | "accept-language" | "accept-charset" => {
             let mut room = [Choice::default(); CHOICES_MAX];
-            match choices(name, request, &mut room) {
+            match choices(name, lines, &mut room) {
                 Some(choices) => write_choices(choices, out),
-                None => write_list(name, request, out),
+                None => write_list(request.all(name), out),
             }
         }
-        _ => write_list(name, request, out),
+        _ => write_list(lines, out),
     }
 }
 
 /// Writes the lines as one list without the whitespace around its commas (RFC 9110 §5.2).
-fn write_list(name: &str, request: Fields<'_>, out: &mut impl FnMut(u8)) {
-    write_joined(request.all(name).flat_map(list_members), b',', out);
+fn write_list<'a>(lines: impl Iterator<Item = &'a [u8]>, out: &mut impl FnMut(u8)) {
+    write_joined(lines.flat_map(list_members), b',', out);
 }
 
 fn write_joined<'a>(parts: impl Iterator<Item = &'a [u8]>, between: u8, out: &mut impl FnMut(u8)) {
@@ -157,18 +163,30 @@ fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 struct Choice<'a> {
     /// Compared without case.
     name: &'a [u8],
+    /// The first eight bytes of the name in lower case: most names differ there, and numbers are
+    /// compared faster.
+    start: u64,
     /// The quality in thousandths, 1000 if it is not stated.
     quality: u16,
 }
 
-impl Choice<'_> {
+impl<'a> Choice<'a> {
+    fn new(name: &'a [u8], quality: u16) -> Self {
+        let mut start = [0; 8];
+        for (lower, byte) in start.iter_mut().zip(name) {
+            *lower = byte.to_ascii_lowercase();
+        }
+        Self { name, start: u64::from_be_bytes(start), quality }
+    }
+
     /// Puts the most wanted first, equals by name.
     ///
     /// RFC 9110 §12.5.4 gives the order of languages no meaning. A backend that takes it for a
     /// preference answers the first of two such clients for both; browsers state qualities.
-    fn order(&self, other: &Self) -> std::cmp::Ordering {
+    fn order(&self, other: &Self) -> Ordering {
+        let starts = self.start.cmp(&other.start);
         let names = || self.lower().cmp(other.lower());
-        other.quality.cmp(&self.quality).then_with(names)
+        other.quality.cmp(&self.quality).then(starts).then_with(names)
     }
 
     fn lower(&self) -> impl Iterator<Item = u8> {
@@ -179,13 +197,13 @@ impl Choice<'_> {
 /// Reads the members of an `Accept-*` field, in order; `None` if there are too many or one is not of
 /// the form `name;q=0.5`.
 fn choices<'a, 'r>(
-    name: &str,
-    request: Fields<'a>,
+    field: &str,
+    lines: impl Iterator<Item = &'a [u8]>,
     room: &'r mut [Choice<'a>; CHOICES_MAX],
 ) -> Option<&'r [Choice<'a>]> {
     let mut count = 0;
-    for member in request.list(name) {
-        *room.get_mut(count)? = choice(name, member)?;
+    for member in lines.flat_map(members).filter(|member| !member.is_empty()) {
+        *room.get_mut(count)? = choice(field, member)?;
         count += 1;
     }
     let choices = room.get_mut(..count)?;
@@ -194,14 +212,16 @@ fn choices<'a, 'r>(
 }
 
 fn choice<'a>(field: &str, member: &'a [u8]) -> Option<Choice<'a>> {
-    let mut parts = member.split(|&byte| byte == b';').map(trim);
-    let mut name = parts.next().filter(|name| is_token(name))?;
+    let end = member.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(member.len());
+    let (mut name, weight) = member.split_at_checked(end).filter(|(name, _)| !name.is_empty())?;
     // RFC 9110 §8.4.1.
     if field == "accept-encoding" && is(name, "x-gzip") {
         name = b"gzip";
     }
-    let quality = parts.next().map_or(Some(1000), quality)?;
-    parts.next().is_none().then_some(Choice { name, quality })
+    if weight.is_empty() {
+        return Some(Choice::new(name, 1000));
+    }
+    Some(Choice::new(name, quality(trim(trim(weight).strip_prefix(b";")?))?))
 }
 
 /// Parses `q=0.5` into thousandths (RFC 9110 §12.4.2).
