@@ -108,6 +108,12 @@ impl Backend {
         }
     }
 
+    /// A connection to it that another worker has made; what it is in the middle of is the caller's to
+    /// know.
+    pub fn adopt(&self, stream: Stream) -> Connection {
+        self.connection(stream)
+    }
+
     fn connection(&self, stream: Stream) -> Connection {
         Connection {
             stream,

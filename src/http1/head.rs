@@ -216,6 +216,17 @@ impl<B: AsRef<[u8]>> RequestHead<B> {
         Fields::new(self.bytes.as_ref(), &self.fields)
     }
 
+    /// Copies the head into bytes of its own, for whoever outlives the connection it came on.
+    pub fn detach(&self) -> RequestHead<Box<[u8]>> {
+        RequestHead {
+            bytes: self.bytes.as_ref().into(),
+            method: self.method,
+            target: self.target,
+            version: self.version,
+            fields: self.fields.clone(),
+        }
+    }
+
     /// Returns the bytes, with whatever stood behind the head, and the vector for the next head.
     pub fn into_parts(self) -> (B, Vec<FieldSpan>) {
         (self.bytes, self.fields)

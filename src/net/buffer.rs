@@ -79,6 +79,14 @@ impl Pool {
         }
     }
 
+    /// Takes a buffer that is filled with a copy of `bytes`.
+    pub fn copy_of(self: &Rc<Self>, bytes: &[u8]) -> Buffer {
+        let mut buffer = self.take(bytes.len());
+        buffer.spare_mut()[..bytes.len()].copy_from_slice(bytes);
+        buffer.advance(bytes.len());
+        buffer
+    }
+
     /// Frees half of the buffers that were not used since the last call.
     pub fn trim(&self) {
         self.small.borrow_mut().trim();

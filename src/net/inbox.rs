@@ -92,6 +92,11 @@ impl Inbox {
         self.buffer.take()
     }
 
+    /// Puts what was read elsewhere into an empty inbox.
+    pub fn put(&mut self, buffer: Buffer) {
+        self.buffer = Some(buffer).filter(|buffer| !buffer.is_empty());
+    }
+
     /// Takes the first `len` bytes as a buffer of their own; what follows stays.
     pub fn take_front(&mut self, len: usize) -> Option<Buffer> {
         let mut front = self.buffer.take()?;

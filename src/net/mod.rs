@@ -8,6 +8,7 @@
 //! The alternative, ring receives with an owned buffer each, was measured in a prototype: 17 KB an idle
 //! tunnel, one pinned buffer per direction, and a cancelled read can lose data.
 
+pub mod body;
 pub mod buffer;
 pub mod clock;
 pub mod inbox;
@@ -17,6 +18,7 @@ pub mod relay;
 pub mod stream;
 pub mod sweeper;
 
+pub use body::BodyReader;
 pub use buffer::{Buffer, Pool};
 pub use inbox::{Inbox, ReadError};
 pub use stream::Stream;

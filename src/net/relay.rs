@@ -15,7 +15,7 @@ use crate::http1::forward;
 use crate::http1::framing::Framing;
 
 /// Bytes of a trailer section (RFC 9112 7.1.2) that are accepted.
-const TRAILER_BYTES_MAX: usize = 8 * 1024;
+pub(super) const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 const CRLF: &[u8] = b"\r\n";
 

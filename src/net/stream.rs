@@ -50,6 +50,11 @@ impl Stream {
         unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
     }
 
+    /// The descriptor, for calls that do not read from it and never block.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.fd()
+    }
+
     /// A second descriptor of the same socket, which does not know the runtime.
     ///
     /// # Errors

@@ -7,13 +7,17 @@
 
 mod request;
 mod response;
+mod stored;
 mod trailers;
 
 use std::io::Write as _;
 
-pub use request::{NextHop, request, upgrade_request};
+pub use request::{NextHop, fill_request, request, upgrade_request};
 pub use response::{Connection, ReplyFraming, ResponseForward, informational, response, switching};
+pub use stored::{not_modified, packed, partial, stored, updated};
 pub use trailers::trailers;
+
+use response::write_line;
 
 use super::{
     field::{Fields, is},
@@ -48,7 +52,7 @@ impl<'a> Named<'a> {
 }
 
 /// Writes one field line.
-pub(super) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
@@ -68,6 +72,6 @@ fn write_framing(out: &mut Vec<u8>, framing: Framing) {
 }
 
 /// Writes a number in decimal.
-pub(super) fn write_number(out: &mut Vec<u8>, number: u64) {
+pub fn write_number(out: &mut Vec<u8>, number: u64) {
     write!(out, "{number}").expect("a vector takes every byte");
 }

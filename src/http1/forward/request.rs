@@ -36,13 +36,20 @@ pub struct NextHop<'a> {
     pub framing: Framing,
 }
 
+/// Appends the head of a request whose answer a cache wants, to `out`: as [`request`] without what
+/// narrows the answer down for this one client (Range and the conditions of RFC 9110 §13.1), and
+/// without the line end that ends the head: the cache's own conditions may follow.
+pub fn fill_request<B: AsRef<[u8]>>(out: &mut Vec<u8>, head: &RequestHead<B>, next: &NextHop<'_>) {
+    write_request(out, head, next, Purpose::Fill);
+}
+
 /// Appends the head of an ordinary request for the backend to `out`.
 ///
 /// Host comes first, then the client's fields in their order and spelling without those about its
 /// connection (RFC 9110 §7.6.1), then the framing and the `X-Forwarded` fields. What `Connection`
 /// names is dropped, except what we write ourselves.
 pub fn request<B: AsRef<[u8]>>(out: &mut Vec<u8>, head: &RequestHead<B>, next: &NextHop<'_>) {
-    write_request(out, head, next, None);
+    write_request(out, head, next, Purpose::Pass);
 }
 
 /// Appends the head of an upgrade request for the backend to `out`: as [`request`], and the offer
@@ -57,7 +64,18 @@ pub fn upgrade_request<B: AsRef<[u8]>>(
 ) {
     let with_settings = head.fields().has_token("connection", "http2-settings")
         && head.fields().has("http2-settings");
-    write_request(out, head, next, Some(Upgrade { with_settings }));
+    write_request(out, head, next, Purpose::Upgrade(Upgrade { with_settings }));
+}
+
+/// What a request is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// An answer for the client.
+    Pass,
+    /// An answer to store.
+    Fill,
+    /// A tunnel.
+    Upgrade(Upgrade),
 }
 
 /// What an upgrade request keeps of its connection fields.
@@ -70,9 +88,13 @@ fn write_request<B: AsRef<[u8]>>(
     out: &mut Vec<u8>,
     head: &RequestHead<B>,
     next: &NextHop<'_>,
-    upgrade: Option<Upgrade>,
+    purpose: Purpose,
 ) {
     let fields = head.fields();
+    let upgrade = match purpose {
+        Purpose::Upgrade(upgrade) => Some(upgrade),
+        Purpose::Pass | Purpose::Fill => None,
+    };
     write_line(out, head.method(), next);
     write_field(out, b"Host", next.host);
     let rules = Rules {
@@ -80,6 +102,7 @@ fn write_request<B: AsRef<[u8]>>(
         version: head.version(),
         client_is_trusted: next.client_is_trusted,
         upgrade,
+        is_fill: matches!(purpose, Purpose::Fill),
     };
     for field in fields.iter().filter(|field| rules.pass(field.name)) {
         write_field(out, field.name, field.value);
@@ -89,7 +112,9 @@ fn write_request<B: AsRef<[u8]>>(
     }
     write_connection(out, head, upgrade);
     write_forwarded(out, fields, next);
-    out.extend_from_slice(b"\r\n");
+    if !matches!(purpose, Purpose::Fill) {
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// Writes the request line (RFC 9112 §3), always in HTTP/1.1: that is our own version.
@@ -113,6 +138,7 @@ struct Rules<'a> {
     version: Version,
     client_is_trusted: bool,
     upgrade: Option<Upgrade>,
+    is_fill: bool,
 }
 
 impl Rules<'_> {
@@ -122,6 +148,9 @@ impl Rules<'_> {
         }
         if is(name, "forwarded") || starts_folded(name, "x-forwarded-") {
             return self.client_is_trusted && may_stay(name);
+        }
+        if self.is_fill && narrows(name) {
+            return false;
         }
         if is_hop_by_hop(name) {
             return self.upgrade.is_some_and(|upgrade| upgrade.keeps(name));
@@ -144,6 +173,19 @@ impl Upgrade {
 /// that folds names it would be a second opinion from behind the trusted client.
 fn may_stay(name: &[u8]) -> bool {
     !is(name, "x-forwarded-for") && !name.contains(&b'_')
+}
+
+/// Returns whether a field asks for less than the whole, current answer.
+fn narrows(name: &[u8]) -> bool {
+    const NARROWING: [&str; 6] = [
+        "range",
+        "if-range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+    ];
+    NARROWING.iter().any(|known| is(name, known))
 }
 
 /// Returns whether a field is meant for a proxy, whatever comes after `Proxy-`. `Proxy` itself never

@@ -41,6 +41,8 @@ pub struct ResponseForward<'a> {
     pub connection: Connection,
     /// The IMF-fixdate to add if the backend sent no Date (RFC 9110 §6.6.1); empty adds none.
     pub date: &'a [u8],
+    /// Complete field lines of our own to add.
+    pub lines: &'a [u8],
 }
 
 /// Appends the head of a final response to `out`.
@@ -80,6 +82,7 @@ pub fn response<B: AsRef<[u8]>>(
     if !how.date.is_empty() && !fields.has("date") {
         write_field(out, b"Date", how.date);
     }
+    out.extend_from_slice(how.lines);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -112,7 +115,7 @@ pub fn switching<B: AsRef<[u8]>>(out: &mut Vec<u8>, head: &ResponseHead<B>) {
 }
 
 /// Writes the status line (RFC 9112 §4); the space before the reason stays even without one.
-fn write_line<B: AsRef<[u8]>>(out: &mut Vec<u8>, head: &ResponseHead<B>) {
+pub(super) fn write_line<B: AsRef<[u8]>>(out: &mut Vec<u8>, head: &ResponseHead<B>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     write_number(out, u64::from(head.status()));
     out.push(b' ');

@@ -27,6 +27,7 @@ const HOW: ResponseForward<'_> = ResponseForward {
     framing: ReplyFraming::AsReceived,
     connection: Connection::Implied,
     date: b"D",
+    lines: b"",
 };
 
 /// What every forwarded request ends in, from an untrusted client of `NEXT`.
