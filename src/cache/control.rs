@@ -233,6 +233,7 @@ impl Demand {
     const RANGE: u8 = 1 << 4;
     const CONDITIONAL: u8 = 1 << 5;
     const CONTROLLED: u8 = 1 << 6;
+    const COOKIE: u8 = 1 << 7;
 
     /// Reads a request's fields, each once.
     ///
@@ -242,6 +243,7 @@ impl Demand {
         let mut pragma = false;
         for field in request.iter() {
             match field.name.len() {
+                6 if is(field.name, "cookie") => demand.flags |= Self::COOKIE,
                 5 if is(field.name, "range") => demand.flags |= Self::RANGE,
                 6 if is(field.name, "pragma") => {
                     pragma |= members(field.value).any(|member| is(member, "no-cache"));
@@ -282,6 +284,11 @@ impl Demand {
     /// Returns whether the request has an `Authorization` field.
     pub const fn is_authorized(self) -> bool {
         self.flags & Self::AUTHORIZED != 0
+    }
+
+    /// Returns whether the request has a `Cookie` field.
+    pub const fn has_cookie(self) -> bool {
+        self.flags & Self::COOKIE != 0
     }
 
     /// Returns whether the request has a `Range` field.

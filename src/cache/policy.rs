@@ -39,6 +39,8 @@ pub enum Unstorable {
     Private,
     /// The request was authorized, and nothing says that others may have the response.
     Authorized,
+    /// The request had a cookie, and the response says nothing about caches.
+    Cookie,
     /// The response sets a cookie, which is somebody's.
     SetCookie,
     /// The status is not one to store without further permission, or at all.
@@ -62,6 +64,7 @@ impl Unstorable {
             Self::NoStore => "no-store",
             Self::Private => "private",
             Self::Authorized => "authorized",
+            Self::Cookie => "cookie",
             Self::SetCookie => "set-cookie",
             Self::Status => "status",
             Self::VaryStar => "vary-star",
@@ -104,7 +107,7 @@ pub fn may_store(
     let control = Control::of(response);
     control.permits(demand, status, response, rules.respect)?;
     let terms = match rules.respect {
-        Respect::Rfc => by_rfc(&control, status, response, times, rules),
+        Respect::Rfc => by_rfc((&control, demand), status, response, times, rules),
         Respect::Always => always(status, response, times, rules),
     }?;
     Ok(if has_validator(response) { terms.with(Terms::VALIDATOR) } else { terms })
@@ -171,7 +174,7 @@ impl Control {
 }
 
 fn by_rfc(
-    control: &Control,
+    (control, demand): (&Control, &Demand),
     status: u16,
     response: Fields<'_>,
     times: Times,
@@ -182,6 +185,11 @@ fn by_rfc(
     let is_guessable = is_heuristic(status) || directives.has(Directives::PUBLIC);
     if explicit.is_none() && !is_guessable {
         return Err(Unstorable::Status);
+    }
+    // A backend that thought of caches would have said something: what it sends to somebody it knows
+    // may be his alone.
+    if explicit.is_none() && demand.has_cookie() && !directives.has(Directives::PUBLIC) {
+        return Err(Unstorable::Cookie);
     }
     let lifetime = explicit.unwrap_or_else(|| implied_lifetime(status, response, times, rules));
     let mut terms = Terms::new(response, times, lifetime);
@@ -335,6 +343,11 @@ impl Terms {
 
     const fn has(&self, flags: u8) -> bool {
         self.flags & flags != 0
+    }
+
+    /// Returns when the response arrived, or was last validated.
+    pub const fn received(&self) -> Moment {
+        self.received
     }
 
     /// Returns the age in whole seconds, for the Age field (RFC 9111 §4.2.3).

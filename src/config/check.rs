@@ -150,6 +150,7 @@ fn unknown_remedy(place: Place, name: &str) -> String {
         Place::Runtime,
         Place::Timeouts,
         Place::Limits,
+        Place::Cache,
         Place::Route,
         Place::OldServer,
     ]

@@ -7,14 +7,14 @@ use super::check::{Checker, FromValue, Section};
 use super::fault::{Complaint, Faults};
 use super::raw::{Raw, Table, join};
 use super::route::{
-    CacheRules, CacheStorageMode, CacheStrategy, CompressStrategy, Mount, ProxyMode, Route,
-    Webhook, WebhookType,
+    CacheRules, CacheStorageMode, CacheStrategy, CompressStrategy, Mount, ProxyMode, Respect,
+    Route, Webhook, WebhookType,
 };
 use super::schema::{Place, rows};
 use super::value::nearest;
 use super::{
-    Accept, Config, DriverChoice, Limits, Loaded, LogFormat, Runtime, Secret, Timeouts,
-    TunnelEngine,
+    Accept, Cache, CacheFill, Config, DriverChoice, Limits, Loaded, LogFormat, Runtime, Secret,
+    Timeouts, TunnelEngine,
 };
 
 /// The name of the only route of the old form.
@@ -66,6 +66,7 @@ pub(super) fn check(root: &Table, strict: bool) -> Result<Loaded, Faults> {
         runtime: read_runtime(&mut checker, root),
         timeouts: read_timeouts(&mut checker, root),
         limits: read_limits(&mut checker, root),
+        cache: read_cache_limits(&mut checker, root),
         drain_timeout: keys.required("drain_timeout"),
         log_format: match keys.required("log_format") {
             "json" => LogFormat::Json,
@@ -223,6 +224,10 @@ fn read_cache(keys: &Section) -> CacheRules {
         directory: path(keys, "cache_directory"),
         cache_404_capacity: keys.required("cache_404_capacity"),
         use_404_meta: keys.required("use_404_meta"),
+        respect: match keys.required("respect") {
+            "always" => Respect::Always,
+            _ => Respect::Rfc,
+        },
     }
 }
 
@@ -386,5 +391,19 @@ fn read_limits(checker: &mut Checker, root: &Table) -> Limits {
         tunnels_max: keys.optional("tunnels"),
         pool_idle_max: keys.required("pool_idle"),
         pool_idle_age: keys.required("pool_idle_age"),
+    }
+}
+
+fn read_cache_limits(checker: &mut Checker, root: &Table) -> Cache {
+    let keys = read_table(checker, root, Place::Cache, "cache");
+    Cache {
+        bytes_max: keys.required("max_bytes"),
+        entry_bytes_max: keys.required("max_entry_bytes"),
+        file_bytes_max: keys.required("max_file_bytes"),
+        default_ttl: Some(keys.required("default_ttl")).filter(|span| *span != Duration::ZERO),
+        fill: match keys.required("cache_fill") {
+            "core" => CacheFill::Core,
+            _ => CacheFill::Process,
+        },
     }
 }

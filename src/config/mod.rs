@@ -33,7 +33,7 @@ pub use backend_url::BackendUrl;
 pub use fault::{Fault, Faults};
 pub use route::{
     CacheRules, CacheStorageMode, CacheStrategy, CompressStrategy, HostHeader, Mount, ProxyMode,
-    Route, UpgradeProtocols, Webhook, WebhookType,
+    Respect, Route, UpgradeProtocols, Webhook, WebhookType,
 };
 pub use schema::reference;
 
@@ -64,6 +64,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much there may be of things.
     pub limits: Limits,
+    /// The stored responses of all routes.
+    pub cache: Cache,
     /// How long requests and tunnels may go on once draining began; zero ends them at once.
     pub drain_timeout: Duration,
     /// The form of the log.
@@ -179,6 +181,30 @@ pub struct Limits {
     pub pool_idle_max: usize,
     /// How long an idle connection to a backend is kept; not zero.
     pub pool_idle_age: Duration,
+}
+
+/// The stored responses of all routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Memory of the process for stored responses, in bytes, divided over the workers.
+    pub bytes_max: usize,
+    /// The largest body that is stored, in bytes.
+    pub entry_bytes_max: u64,
+    /// Room of the process for bodies in files, in bytes, divided over the workers.
+    pub file_bytes_max: u64,
+    /// How long a response is fresh that does not say it; `None` leaves it to a guess by its age.
+    pub default_ttl: Option<Duration>,
+    /// How often the same response is fetched.
+    pub fill: CacheFill,
+}
+
+/// How often the same response is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheFill {
+    /// Once by every worker that is asked for it.
+    Core,
+    /// Once by the worker that owns its key, for all.
+    Process,
 }
 
 /// A text that must not be logged; `Debug` does not show it.

@@ -30,7 +30,7 @@ pub struct Route {
     pub forward_get_only: bool,
     /// Whether requests may go to the backend as they come.
     pub proxy_mode: ProxyMode,
-    /// What may be cached, and how. Checked; no request is cached in this version.
+    /// What may be cached, and how.
     pub cache: CacheRules,
     /// Whom to ask or tell about a request, in order. Checked; nobody is called in this version.
     pub webhooks: Vec<Webhook>,
@@ -121,6 +121,17 @@ pub struct CacheRules {
     pub cache_404_capacity: usize,
     /// Whether a page can mark itself as a 404 answer.
     pub use_404_meta: bool,
+    /// Who decides what is stored.
+    pub respect: Respect,
+}
+
+/// Who decides what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Respect {
+    /// The response, by RFC 9111.
+    Rfc,
+    /// The route: everything that is not plainly somebody's own.
+    Always,
 }
 
 /// Which types of content are cached.

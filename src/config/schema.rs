@@ -12,6 +12,7 @@ pub(super) enum Place {
     Runtime,
     Timeouts,
     Limits,
+    Cache,
     /// `[server.NAME]`.
     Route,
     /// `[[server.NAME.webhooks]]`.
@@ -28,6 +29,7 @@ impl Place {
             Self::Runtime => "[runtime]",
             Self::Timeouts => "[timeouts]",
             Self::Limits => "[limits]",
+            Self::Cache => "[cache]",
             Self::Route => "[server.NAME]",
             Self::Webhook => "[[server.NAME.webhooks]]",
             Self::OldServer => "[server]",
@@ -178,7 +180,6 @@ const NOT_ZERO: Kind = Kind::Span { zero: None };
 const STRATEGIES: &[&str] =
     &["all", "none", "only_html", "no_images", "only_images", "only_assets"];
 
-const NO_CACHE: &str = "nothing is cached in this version";
 const NO_TLS: &str = "this version does not serve TLS";
 const NO_EXECUTE: &str = "this version starts no commands; start the backend yourself";
 
@@ -188,7 +189,7 @@ pub(super) static KEYS: &[Key] = {
         Addresses, Backend, Bytes, Choice, Cores, Flag, FlagOrText, Host, Mount, Networks, Number,
         Protocols, Span, Table, Tables, Text, Texts, Url,
     };
-    use Place::{Limits, OldServer, Root, Route, Runtime, Timeouts, Webhook};
+    use Place::{Cache, Limits, OldServer, Root, Route, Runtime, Timeouts, Webhook};
     &[
         key(Root, "http_port", PORT, "3000").doc("Port for HTTP; 0 = any free port."),
         key(Root, "bind", Addresses, "\"0.0.0.0\"").doc("Addresses to listen on, IPv4 and IPv6."),
@@ -224,6 +225,7 @@ pub(super) static KEYS: &[Key] = {
         key(Root, "runtime", Table, "").doc("Threads and their drivers."),
         key(Root, "timeouts", Table, "").doc("How long things may take."),
         key(Root, "limits", Table, "").doc("How much there may be of things."),
+        key(Root, "cache", Table, "").doc("The stored responses of all routes."),
         key(Root, "server", Table, "").doc("One block per route."),
         key(Runtime, "cores", Cores, "\"all\"").doc(
             "Which cores run a worker: `\"all\"` the process may use, a number of them, \
@@ -276,6 +278,23 @@ pub(super) static KEYS: &[Key] = {
             .doc("Idle connections kept per backend and core; 0 keeps none."),
         key(Limits, "pool_idle_age", NOT_ZERO, "\"60s\"")
             .doc("How long an idle connection to a backend is kept."),
+        key(Cache, "max_bytes", Bytes { min: 1 << 16, max: 1 << 44 }, "\"256MiB\"").doc(
+            "Memory for stored responses, of the process; divided over the cores.",
+        ),
+        key(Cache, "max_entry_bytes", Bytes { min: 1 << 10, max: 1 << 40 }, "\"8MiB\"")
+            .doc("The largest body that is stored; larger ones are passed through."),
+        key(Cache, "max_file_bytes", Bytes { min: 1 << 16, max: 1 << 44 }, "\"4GiB\"").doc(
+            "Room for bodies of routes with `cache_storage_mode = \"filesystem\"`, of the process; \
+             divided over the cores.",
+        ),
+        key(Cache, "default_ttl", Span { zero: Some("none") }, "0").doc(
+            "How long a response is fresh that does not say it; without it a tenth of the time since \
+             it was last modified, if it says that.",
+        ),
+        key(Cache, "cache_fill", Choice(&["core", "process"]), "\"process\"").doc(
+            "How often the same response is fetched: once per `process`, by the core that owns its key \
+             and lends it to the others, or once per `core`.",
+        ),
         key(Route, "bind_to", Mount, "\"*\"").doc(
             "Prefix of the paths this route takes, stripped before they are forwarded; \
              `\"*\"` or `\"/\"` = what no other route takes.",
@@ -318,41 +337,46 @@ pub(super) static KEYS: &[Key] = {
             .doc("With `pre_generate`: whether other paths, and upgrades, go to the backend."),
         key(Route, "cache_strategy", Choice(STRATEGIES), "\"all\"")
             .doc("Types of content to cache.")
-            .old()
-            .inactive("\"none\"", NO_CACHE),
+            .old(),
         key(Route, "include_paths", Texts, "[]")
             .doc("Paths to cache, `[METHOD ]pattern`; empty = all.")
-            .old()
-            .inactive("[]", NO_CACHE),
+            .old(),
         key(Route, "exclude_paths", Texts, "[]")
             .doc("Paths not to cache; overrides `include_paths`.")
-            .old()
-            .inactive("[]", NO_CACHE),
+            .old(),
         key(
             Route,
             "compress_strategy",
             Choice(&["none", "brotli", "gzip", "deflate"]),
             "\"brotli\"",
         )
-        .doc("How cached responses are kept.")
-        .old()
-        .inactive("\"none\"", NO_CACHE),
+        .doc("How cached text is kept and sent to clients that take it, beside as it is.")
+        .old(),
+        key(Route, "respect", Choice(&["rfc", "always"]), "\"rfc\"")
+            .doc(
+                "Who decides what is stored: `rfc` the response, by RFC 9111; `always` stores every \
+                 successful page that is not plainly somebody's own, whatever it says about caching, \
+                 until it is purged or `default_ttl` has passed: for prerendered sites only.",
+            )
+            .old(),
         key(Route, "cache_404_capacity", Number { min: 0, max: 10_000_000 }, "100")
-            .doc("404 answers to cache; 0 caches none.")
-            .old()
-            .inactive("0", NO_CACHE),
+            .doc("404 answers to keep, of the process; the oldest leaves first; 0 keeps none.")
+            .old(),
         key(Route, "use_404_meta", Flag, "false")
-            .doc("Whether a page can mark itself as a 404 answer.")
-            .old()
-            .inactive("false", NO_CACHE),
+            .doc(
+                "Whether a page with `<meta name=\"phantom-404\" content=\"true\">` counts as a 404 \
+                 answer.",
+            )
+            .old(),
         key(Route, "cache_storage_mode", Choice(&["memory", "filesystem"]), "\"memory\"")
-            .doc("Where cached responses are kept.")
-            .old()
-            .inactive("", NO_CACHE),
+            .doc("Where the bodies of stored responses are kept.")
+            .old(),
         key(Route, "cache_directory", Text, "")
-            .doc("Directory of `cache_storage_mode = \"filesystem\"`.")
-            .old()
-            .inactive("", NO_CACHE),
+            .doc(
+                "Private directory of `cache_storage_mode = \"filesystem\"`; unset: one below the \
+                 temporary directory.",
+            )
+            .old(),
         key(Route, "execute", Text, "")
             .doc("Command to start before listening.")
             .inactive("", NO_EXECUTE),
@@ -389,6 +413,7 @@ impl fmt::Display for Reference {
             (Place::Runtime, "`[runtime]`"),
             (Place::Timeouts, "`[timeouts]`"),
             (Place::Limits, "`[limits]`"),
+            (Place::Cache, "`[cache]`"),
             (Place::Route, "`[server.NAME]`"),
             (Place::Webhook, "`[[server.NAME.webhooks]]`"),
         ] {

@@ -5,8 +5,16 @@ use super::raw::quote;
 
 /// Units are powers of two whatever their spelling; `KB` is left out because half of its readers
 /// would mean 1000.
-const UNITS: [(&str, u64); 6] =
-    [("", 1), ("B", 1), ("KiB", 1 << 10), ("k", 1 << 10), ("MiB", 1 << 20), ("m", 1 << 20)];
+const UNITS: [(&str, u64); 8] = [
+    ("", 1),
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("k", 1 << 10),
+    ("MiB", 1 << 20),
+    ("m", 1 << 20),
+    ("GiB", 1 << 30),
+    ("g", 1 << 30),
+];
 
 /// Reads a size in bytes.
 pub(super) fn parse(text: &str) -> Result<u64, Complaint> {
@@ -38,6 +46,8 @@ mod tests {
             ("32K", 32_768),
             ("1MiB", 1_048_576),
             ("1m", 1_048_576),
+            ("4GiB", 4_294_967_296),
+            ("1g", 1_073_741_824),
         ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
@@ -52,7 +62,7 @@ mod tests {
             "+1",
             "1KB",
             "1.5k",
-            "1GiB",
+            "1TiB",
             "1kk",
             "99999999999999999999",
             "18014398509481984k",

@@ -264,14 +264,6 @@ fn a_key_without_effect_is_a_warning() {
         assert!(found[0].starts_with(&format!("line 1: {key}: has no effect: ")), "{found:?}");
     }
     for text in [
-        "cache_strategy = 'all'",
-        "include_paths = ['/a']",
-        "exclude_paths = ['/a']",
-        "compress_strategy = 'gzip'",
-        "cache_404_capacity = 100",
-        "use_404_meta = true",
-        "cache_storage_mode = 'memory'",
-        "cache_directory = '/d'",
         "proxy_mode = 'pre_generate'",
         "pre_generate_paths = ['/a']",
         "execute = 'x'",
@@ -286,8 +278,6 @@ fn a_key_without_effect_is_a_warning() {
         // A file that is checked strictly may hold them: they are keys.
         assert!(parse(&format!("[server.a]\n{text}"), true, &|_| None).is_ok());
     }
-    let old = warnings("[server]\ncache_strategy = 'all'");
-    assert!(old[0].starts_with("line 2: server.cache_strategy: has no effect: "), "{old:?}");
 }
 
 #[test]

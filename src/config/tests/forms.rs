@@ -86,6 +86,7 @@ fn a_route_has_the_defaults_of_the_original() {
             directory: None,
             cache_404_capacity: 100,
             use_404_meta: false,
+            respect: Respect::Rfc,
         },
         webhooks: Vec::new(),
         execute: None,

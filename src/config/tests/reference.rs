@@ -28,6 +28,7 @@ fn table(root: &Table, place: Place) -> &Table {
         Place::Runtime => inside("runtime"),
         Place::Timeouts => inside("timeouts"),
         Place::Limits => inside("limits"),
+        Place::Cache => inside("cache"),
         Place::Route => route(),
         Place::Webhook => {
             let Raw::List(nodes) = &route().find("webhooks").unwrap().raw else { panic!("a list") };

@@ -286,6 +286,7 @@ fn the_text_of_a_variable_is_never_repeated() {
             schema::Place::Runtime => format!("[runtime]\n{line}\n[server.a]"),
             schema::Place::Timeouts => format!("[timeouts]\n{line}\n[server.a]"),
             schema::Place::Limits => format!("[limits]\n{line}\n[server.a]"),
+            schema::Place::Cache => format!("[cache]\n{line}\n[server.a]"),
             schema::Place::Route => format!("[server.a]\n{line}"),
             schema::Place::Webhook => format!("[[server.a.webhooks]]\n{line}"),
             schema::Place::OldServer => format!("[server]\n{line}"),
