@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use phantom_frame::cache::rules::RouteRules;
 use phantom_frame::config::{self, Route};
 use phantom_frame::http1::forward::{self, NextHop};
 use phantom_frame::http1::framing::{Framing, request_framing};
@@ -37,7 +38,8 @@ fn decisions(criterion: &mut Criterion) {
             let routes = routes(count);
             group.bench_function(BenchmarkId::new("routes", count), |bencher| {
                 let expected = (action, count - 1);
-                let asked = || outcome(black_box(&head), black_box(&routes));
+                let rules: Vec<_> = routes.iter().map(|_| None).collect();
+                let asked = || outcome(black_box(&head), black_box((&routes, &rules)));
                 bencher.iter(|| assert_eq!(asked(), expected));
             });
         }
@@ -46,10 +48,13 @@ fn decisions(criterion: &mut Criterion) {
 }
 
 /// What is done with a head, and on which route.
-fn outcome(head: &RequestHead<&[u8]>, routes: &[Route]) -> (Action, usize) {
+fn outcome(
+    head: &RequestHead<&[u8]>,
+    routes: (&[Route], &[Option<RouteRules>]),
+) -> (Action, usize) {
     let asked = ask(head).expect("an unambiguous head");
     assert!(asked.persists);
-    let decision = decide(head, &asked.target, routes).expect("a route");
+    let decision = decide(head, &asked, routes).expect("a route");
     (decision.action, decision.route)
 }
 

@@ -17,8 +17,8 @@ use crate::net::{
     Buffer, Inbox, Pool, ReadError, Stream, Sweeper, Watch, clock, linger, relay, sweeper,
 };
 use crate::proxy::decide::{Asked, ask};
+use crate::proxy::fence::fenced;
 use crate::proxy::outcome::Outcome;
-use crate::worker::fenced;
 
 /// Connections at a time. Arbitrary; more than there are people, scripts and scrapers.
 const CONNECTIONS_MAX: usize = 64;

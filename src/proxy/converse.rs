@@ -5,19 +5,21 @@
 
 use std::pin::pin;
 
+use super::invalidate;
 use super::outcome::Outcome;
 use super::serve::{Next, Request};
 use super::shard::{Client, Shard};
 use super::upload::Upload;
 use crate::backend::Connection;
-use crate::backend::exchange::{self, AnswerError, AnswerLimits};
+use crate::backend::exchange::{self, AnswerError};
+use crate::cache::{Status, invalidates};
 use crate::http1::forward::{self, ReplyFraming, ResponseForward};
 use crate::http1::framing::Framing;
 use crate::http1::head::{ResponseHead, Version};
 use crate::http1::upgrade::Offer;
 use crate::net::relay::{self, Coding, Relay, RelayError};
 use crate::net::stream::Peek;
-use crate::net::{Buffer, ReadError, Stream};
+use crate::net::{Buffer, Inbox, ReadError, Stream, Watch};
 
 /// Interim responses (1xx) relayed before an answer. Arbitrary; more than any server sends.
 const INTERIM_MAX: usize = 32;
@@ -32,6 +34,8 @@ pub(super) struct Conversation<'a> {
     pub head: &'a [u8],
     /// The upgrade that the request offers, if a 101 is welcome.
     pub offer: Option<Offer<'a>>,
+    /// What the answer says about the cache's part in it, if the cache has one.
+    pub cache_status: Option<Status>,
 }
 
 /// How an exchange ended for the client.
@@ -122,7 +126,7 @@ pub(super) async fn converse(
     let answer = async {
         for interim in 0..INTERIM_MAX {
             let slots = talk.shard.scratch.take_slots();
-            let head = exchange::read_head(stream, inbox, watch, talk.limits(), slots)
+            let head = exchange::read_head(stream, inbox, watch, talk.shard.answer_limits(), slots)
                 .await
                 .map_err(|error| error.after(interim))?;
             if !(100..200).contains(&head.status()) || head.status() == 101 {
@@ -143,19 +147,57 @@ pub(super) async fn converse(
         return Ok(Ending::Switched(head));
     }
 
-    let plan = talk.plan(&head, &upload, client_stream).map_err(Trouble::Answer)?;
+    let ends = Ends { client: client_stream, stream, inbox, watch };
+    Ok(Ending::Delivered(pass_on(talk, ends, head, Some(&mut upload)).await?))
+}
+
+/// Relays the answer with this `head`, whose body is still to be read, to a request without a body.
+///
+/// # Errors
+///
+/// As [`converse`].
+///
+/// # Cancellation
+///
+/// Close both connections.
+pub(super) async fn relay_answer(
+    talk: &Conversation<'_>,
+    client: &Client,
+    connection: &mut Connection,
+    head: ResponseHead<Buffer>,
+) -> Result<Delivered, Trouble> {
+    let Connection { stream, inbox, watch } = connection;
+    pass_on(talk, Ends { client: &client.stream, stream, inbox, watch }, head, None).await
+}
+
+/// Whence an answer comes and where it goes.
+struct Ends<'a> {
+    client: &'a Stream,
+    stream: &'a Stream,
+    inbox: &'a mut Inbox,
+    watch: &'a Watch,
+}
+
+async fn pass_on(
+    talk: &Conversation<'_>,
+    ends: Ends<'_>,
+    head: ResponseHead<Buffer>,
+    upload: Option<&mut Upload<'_>>,
+) -> Result<Delivered, Trouble> {
+    let Ends { client, stream, inbox, watch } = ends;
+    let plan = talk.plan(&head, upload.as_deref(), client).map_err(Trouble::Answer)?;
+    talk.invalidate(&head).await;
     let mut out = talk.shard.scratch.take_head();
     talk.write_head(&mut out, &head, &plan);
-    let mut down = Relay {
-        from: stream,
-        inbox,
-        to: client_stream,
-        watch,
-        idle: timeouts.body_idle,
-        has_begun: false,
-    };
+    let idle = talk.shard.config.timeouts.body_idle;
+    let mut down = Relay { from: stream, inbox, to: client, watch, idle, has_begun: false };
     let delivery = down.run(&out, plan.framing, plan.coding);
-    let delivered = upload.alongside(delivery, || stream.shutdown_write()).await;
+    let (delivered, is_sent) = match upload {
+        Some(upload) => {
+            (upload.alongside(delivery, || stream.shutdown_write()).await, upload.is_complete())
+        }
+        None => (Some(delivery.await), true),
+    };
     talk.shard.scratch.give_back_head(out);
     let delivered = match delivered {
         // Only what was sent is spoken for.
@@ -165,12 +207,12 @@ pub(super) async fn converse(
     };
 
     let is_reusable = delivered.is_ok()
-        && upload.is_complete()
+        && is_sent
         && exchange::persists(head.version(), head.fields(), plan.framing);
     let status = head.status();
     talk.shard.scratch.give_back_slots(head.into_parts().1);
-    let (outcome, next) = plan.next(delivered.err(), client_stream);
-    Ok(Ending::Delivered(Delivered { status, outcome, next, is_reusable }))
+    let (outcome, next) = plan.next(delivered.err(), client);
+    Ok(Delivered { status, outcome, next, is_reusable })
 }
 
 /// How an answer goes to the client.
@@ -209,18 +251,10 @@ impl Plan {
 }
 
 impl Conversation<'_> {
-    fn limits(&self) -> AnswerLimits {
-        let limits = &self.shard.config.limits;
-        AnswerLimits {
-            head_bytes_max: limits.head_bytes_max,
-            head_fields_max: limits.head_fields_max,
-        }
-    }
-
     fn plan(
         &self,
         head: &ResponseHead<Buffer>,
-        upload: &Upload<'_>,
+        upload: Option<&Upload<'_>>,
         client: &Stream,
     ) -> Result<Plan, AnswerError> {
         let request = self.request;
@@ -230,10 +264,10 @@ impl Conversation<'_> {
         let coding = if !is_delimited && knows_chunks { Coding::Chunked } else { Coding::Plain };
         // Behind an upgrade that was not granted, bytes may belong to the protocol that was asked
         // for; they must never be parsed as another request.
-        let is_ambiguous =
-            self.offer.is_some() && (upload.leaves_more() || client.peek() == Peek::Data);
+        let is_ambiguous = self.offer.is_some()
+            && (upload.is_some_and(Upload::leaves_more) || client.peek() == Peek::Data);
         let keep = request.asked.persists
-            && upload.is_complete()
+            && upload.is_none_or(Upload::is_complete)
             && (is_delimited || knows_chunks)
             && !is_ambiguous
             && !self.shard.draining.get();
@@ -246,19 +280,34 @@ impl Conversation<'_> {
             (true, Version::Http11) => forward::Connection::Implied,
             (true, Version::Http10) => forward::Connection::KeepAlive,
         };
+        let mut lines = self.shard.scratch.take_head();
+        if let Some(status) = &self.cache_status {
+            lines.extend_from_slice(b"Cache-Status: ");
+            status.with_status(head.status()).write(&mut lines);
+            lines.extend_from_slice(b"\r\n");
+        }
         self.shard.date.with(|date| {
-            let how = ResponseForward { framing: plan.reply_framing(), connection, date };
+            let framing = plan.reply_framing();
+            let how = ResponseForward { framing, connection, date, lines: &lines };
             forward::response(out, head, &how);
         });
+        self.shard.scratch.give_back_head(lines);
+    }
+
+    /// Lets go of what is stored under what the request may have changed (RFC 9111 4.4), before the
+    /// client learns that it has.
+    async fn invalidate(&self, head: &ResponseHead<Buffer>) {
+        let method = self.request.head.method();
+        if self.shard.cache_rules(self.request.route).is_some()
+            && invalidates(method, head.status())
+        {
+            // Boxed: most requests change nothing.
+            Box::pin(invalidate::run(self.shard, self.request, head.fields())).await;
+        }
     }
 
     /// Passes on an interim response. A client that cannot take it will show when the answer comes.
-    async fn interim(
-        &self,
-        head: &ResponseHead<Buffer>,
-        client: &Stream,
-        watch: &crate::net::Watch,
-    ) {
+    async fn interim(&self, head: &ResponseHead<Buffer>, client: &Stream, watch: &Watch) {
         if self.request.head.version() == Version::Http10 {
             return;
         }

@@ -3,6 +3,7 @@
 //! Every gate stands here, before the actions, so that no request gets around one by looking like
 //! an upgrade.
 
+use crate::cache::rules::RouteRules;
 use crate::config::{ProxyMode, Route, UpgradeProtocols, route};
 use crate::http1::framing::{Framing, request_framing};
 use crate::http1::head::{RequestHead, Version};
@@ -27,6 +28,8 @@ pub struct Asked<'a> {
 pub enum Action {
     /// Ask the backend to switch protocols; if it does, become a tunnel.
     Tunnel,
+    /// Answer from the cache, or through it.
+    LookUp,
     /// Fetch from the backend and relay.
     Pass,
 }
@@ -69,16 +72,21 @@ fn persists<B: AsRef<[u8]>>(head: &RequestHead<B>) -> bool {
 /// The request is refused with this outcome; its connection may go on.
 pub fn decide<'a, B: AsRef<[u8]>>(
     head: &RequestHead<B>,
-    target: &Target<'a>,
-    routes: &[Route],
+    asked: &Asked<'a>,
+    (routes, rules): (&[Route], &[Option<RouteRules>]),
 ) -> Result<Decision<'a>, Outcome> {
-    let (index, path) = route::select(routes, target.path).ok_or(Outcome::NoRoute)?;
+    let (index, path) = route::select(routes, asked.target.path).ok_or(Outcome::NoRoute)?;
     let route = routes.get(index).ok_or(Outcome::NoRoute)?;
     if route.forward_get_only && head.method() != "GET" {
         return Err(Outcome::GetOnly);
     }
     let action = match upgrade::offer(head.version(), head.fields()) {
-        None => Action::Pass,
+        None => {
+            let rules = rules.get(index).and_then(Option::as_ref);
+            let is_plain = asked.framing == Framing::Length(0);
+            let applies = is_plain && rules.is_some_and(|rules| rules.applies(head.method(), path));
+            if applies { Action::LookUp } else { Action::Pass }
+        }
         Some(offer) if allows(route, offer) => Action::Tunnel,
         Some(_) => return Err(Outcome::UpgradeRefused),
     };

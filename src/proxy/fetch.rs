@@ -6,6 +6,7 @@ use super::serve::{Next, Request};
 use super::shard::{Client, Shard};
 use crate::backend::exchange::replayable;
 use crate::backend::{Backend, Connection, DialError, Lease};
+use crate::cache::Status;
 use crate::config::{HostHeader, Route};
 use crate::http1::forward::{self, NextHop};
 
@@ -22,27 +23,40 @@ pub(super) async fn run(
     shard: &Shard,
     client: &mut Client,
     request: &Request<'_>,
+    cache_status: Option<Status>,
 ) -> Result<(Outcome, Next), Outcome> {
     let backend = shard.backends.get(request.route).ok_or(Outcome::Internal)?;
     let mut head = shard.scratch.take_head();
     forward::request(&mut head, request.head, &next_hop(shard, client, request)?);
-    let talk = Conversation { shard, request, head: &head, offer: None };
+    let talk = Conversation { shard, request, head: &head, offer: None, cache_status };
     let ended = exchange(&talk, client, backend, backend.take().await).await;
     shard.scratch.give_back_head(head);
-    match ended? {
-        (Ending::Delivered(delivered), connection) => {
-            client.status.set(delivered.status);
-            if delivered.is_reusable {
-                backend.give_back(connection);
-            }
-            if delivered.outcome != Outcome::Passed {
-                let cause = "after the answer had begun";
-                shard.record.failure(delivered.outcome, request.about(shard), &cause);
-            }
-            Ok((delivered.outcome, delivered.next))
-        }
-        (Ending::Switched(_), _) => Err(Outcome::BadSwitch),
+    delivered(shard, client, request, ended?)
+}
+
+/// Keeps the connection if it may be used again, and says in the log how an answer broke off.
+///
+/// # Errors
+///
+/// Nothing final was sent to the client: answer with the outcome.
+pub(super) fn delivered(
+    shard: &Shard,
+    client: &Client,
+    request: &Request<'_>,
+    (ending, connection): (Ending, Connection),
+) -> Result<(Outcome, Next), Outcome> {
+    let Ending::Delivered(delivered) = ending else { return Err(Outcome::BadSwitch) };
+    client.status.set(delivered.status);
+    if delivered.is_reusable
+        && let Some(backend) = shard.backends.get(request.route)
+    {
+        backend.give_back(connection);
     }
+    if delivered.outcome != Outcome::Passed {
+        let cause = "after the answer had begun";
+        shard.record.failure(delivered.outcome, request.about(shard), &cause);
+    }
+    Ok((delivered.outcome, delivered.next))
 }
 
 /// Converses over `lease`, and once more over a new connection if that one had been closed while it
@@ -85,7 +99,7 @@ fn unreachable(shard: &Shard, request: &Request<'_>, error: &DialError) -> Outco
 }
 
 /// Says in the log why no answer could be begun.
-fn failed(shard: &Shard, request: &Request<'_>, trouble: &Trouble) -> Outcome {
+pub(super) fn failed(shard: &Shard, request: &Request<'_>, trouble: &Trouble) -> Outcome {
     let outcome = trouble.outcome();
     shard.record.failure(outcome, request.about(shard), trouble);
     outcome

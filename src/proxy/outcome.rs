@@ -23,6 +23,10 @@ pub enum Party {
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// Answered out of the cache.
+    Hit,
+    /// Answered out of the cache after the backend was asked.
+    Filled,
     /// Relayed to its end.
     Passed,
     /// Became a tunnel.
@@ -71,6 +75,8 @@ pub enum Outcome {
     BadSwitch,
     /// The backend stopped in the middle of its answer.
     BackendBroke,
+    /// The client wants an answer out of the cache or none, and there is none.
+    NotCached,
     /// As many tunnels are open as we allow.
     TooManyTunnels,
     /// The process is leaving.
@@ -83,6 +89,8 @@ impl Outcome {
     /// Every outcome, in the order of the enum, whose last is [`Outcome::Internal`]: the number of an
     /// outcome is its index.
     pub const ALL: [Self; Self::Internal as usize + 1] = [
+        Self::Hit,
+        Self::Filled,
         Self::Passed,
         Self::Tunnelled,
         Self::BadHead,
@@ -107,6 +115,7 @@ impl Outcome {
         Self::BadResponse,
         Self::BadSwitch,
         Self::BackendBroke,
+        Self::NotCached,
         Self::TooManyTunnels,
         Self::Draining,
         Self::Internal,
@@ -130,6 +139,8 @@ impl Outcome {
     const fn row(self) -> Row {
         use Party::{Backend, Client, Proxy};
         match self {
+            Self::Hit => row("hit", Client, 0, ""),
+            Self::Filled => row("filled", Client, 0, ""),
             Self::Passed => row("passed", Client, 0, ""),
             Self::Tunnelled => row("tunnelled", Client, 0, ""),
             Self::BadHead => row("bad_head", Client, 400, "The request is malformed."),
@@ -188,6 +199,7 @@ impl Outcome {
                 "The backend switched protocols without being asked.",
             ),
             Self::BackendBroke => row("backend_broke", Backend, 0, ""),
+            Self::NotCached => row("not_cached", Client, 504, "The cache has no answer to this."),
             Self::TooManyTunnels => {
                 row("too_many_tunnels", Proxy, 503, "Too many tunnels are open.")
             }
@@ -244,6 +256,7 @@ impl Outcome {
                 | Self::BackendClosed
                 | Self::BadResponse
                 | Self::BadSwitch
+                | Self::NotCached
                 | Self::TooManyTunnels
         )
     }

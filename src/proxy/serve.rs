@@ -1,5 +1,6 @@
 //! The requests of one client connection, one after another.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::decide::{Action, Asked, ask, decide};
@@ -8,7 +9,7 @@ use super::record::About;
 use super::refuse::{Manner, refuse};
 use super::shard::{Client, Shard};
 use super::upgrade::{self, Switched, Tunnel};
-use super::{converse, count, fetch};
+use super::{converse, count, fetch, look_up};
 use crate::http1::framing::Framing;
 use crate::http1::head::{HeadScanner, RequestHead, Version};
 use crate::net::inbox::{HeadLimit, Size};
@@ -62,14 +63,14 @@ impl<'a> Request<'a> {
 /// # Cancellation
 ///
 /// The connection is closed; a request that ran is cut off.
-pub async fn serve(shard: &Shard, mut client: Client) -> Option<Box<Tunnel>> {
+pub async fn serve(shard: &Rc<Shard>, mut client: Client) -> Option<Box<Tunnel>> {
     let mut served: u32 = 0;
     loop {
         let next = match read_head(shard, &mut client, served == 0).await {
             Ok(None) => return None,
             Ok(Some(head)) => one(shard, &mut client, head).await,
             Err(outcome) => {
-                let next = reject(shard, &client, outcome).await;
+                let next = reject(shard, &mut client, outcome).await;
                 count::request(shard, &client, "", outcome);
                 next
             }
@@ -80,6 +81,8 @@ pub async fn serve(shard: &Shard, mut client: Client) -> Option<Box<Tunnel>> {
             Next::Drop => return None,
             Next::Tunnel(switched) => return Some(Box::new(Tunnel::new(client, *switched))),
             Next::Linger => {
+                // A client that cannot be written to can be lingered for all the same.
+                client.flush().await.ok();
                 linger::close(&client.stream, &mut client.inbox, &client.watch).await;
                 return None;
             }
@@ -96,6 +99,12 @@ async fn read_head(
     client: &mut Client,
     is_first: bool,
 ) -> Result<Option<RequestHead<Buffer>>, Outcome> {
+    let limits = &shard.config.limits;
+    let mut scanner = HeadScanner::new();
+    let is_there = scanner.scan(client.inbox.filled(), limits.head_bytes_max);
+    if (matches!(is_there, Ok(None)) || client.outbox.is_full()) && client.flush().await.is_err() {
+        return Ok(None);
+    }
     if is_first {
         // Clients that do not wait for anything have their request here by now.
         client.inbox.read_now(&client.stream, Size::Small)?;
@@ -111,7 +120,6 @@ async fn read_head(
         return Ok(None);
     }
     client.watch.set_in(Some(shard.config.timeouts.head));
-    let limits = &shard.config.limits;
     let limit = HeadLimit { bytes_max: limits.head_bytes_max, size: Size::Small };
     let Client { stream, inbox, watch, .. } = client;
     let len = inbox.read_head(stream, watch, HeadScanner::new(), limit).await?;
@@ -160,7 +168,10 @@ async fn fill_while_idle(client: &mut Client) -> Option<bool> {
 }
 
 /// Answers a head that cannot be used. Nothing after it is parsed.
-async fn reject(shard: &Shard, client: &Client, outcome: Outcome) -> Next {
+async fn reject(shard: &Shard, client: &mut Client, outcome: Outcome) -> Next {
+    if client.flush().await.is_err() {
+        return Next::Drop;
+    }
     shard.record.failure(outcome, About { route: "", method: "", path: b"" }, &"refused");
     if client.watch.fired() == Some(Fired::Drain) || outcome.status().is_none() {
         return Next::Drop;
@@ -170,7 +181,7 @@ async fn reject(shard: &Shard, client: &Client, outcome: Outcome) -> Next {
 }
 
 /// One request, from its head to its outcome.
-async fn one(shard: &Shard, client: &mut Client, head: RequestHead<Buffer>) -> Next {
+async fn one(shard: &Rc<Shard>, client: &mut Client, head: RequestHead<Buffer>) -> Next {
     let (outcome, next) = match ask(&head) {
         Err(outcome) => (outcome, reject(shard, client, outcome).await),
         Ok(asked) => carry_out(shard, client, &head, asked).await,
@@ -183,7 +194,7 @@ async fn one(shard: &Shard, client: &mut Client, head: RequestHead<Buffer>) -> N
 }
 
 async fn carry_out(
-    shard: &Shard,
+    shard: &Rc<Shard>,
     client: &mut Client,
     head: &RequestHead<Buffer>,
     asked: Asked<'_>,
@@ -196,7 +207,7 @@ async fn carry_out(
         answers_head: head.method() == "HEAD",
     };
     let path = asked.target.path;
-    let decision = match decide(head, &asked.target, &shard.config.routes) {
+    let decision = match decide(head, &asked, (&shard.config.routes, &shard.rules)) {
         Ok(decision) => decision,
         Err(outcome) => {
             let about = About { route: "", method: head.method(), path };
@@ -205,9 +216,13 @@ async fn carry_out(
         }
     };
     client.route.set(Some(decision.route));
+    if decision.action != Action::LookUp && client.flush().await.is_err() {
+        return (Outcome::ClientGone, Next::Drop);
+    }
     let request = Request { head, asked, route: decision.route, path: decision.path };
     let done = match decision.action {
-        Action::Pass => fetch::run(shard, client, &request).await,
+        Action::LookUp => look_up::run(shard, client, &request).await,
+        Action::Pass => fetch::run(shard, client, &request, None).await,
         Action::Tunnel => upgrade::run(shard, client, &request).await,
     };
     match done {
@@ -219,11 +234,11 @@ async fn carry_out(
 /// Answers for a request that was refused, or whose backend failed before it answered.
 async fn fail(
     shard: &Shard,
-    client: &Client,
+    client: &mut Client,
     head: &RequestHead<Buffer>,
     (outcome, manner): (Outcome, Manner),
 ) -> (Outcome, Next) {
-    if outcome.status().is_none() {
+    if client.flush().await.is_err() || outcome.status().is_none() {
         return (outcome, Next::Drop);
     }
     // What follows a refused upgrade may be the other protocol's bytes: never parsed as requests.

@@ -1,16 +1,32 @@
 //! The state of one worker, as a connection sees it.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::borrow::{self, Loan};
+use super::flight::Flights;
+use super::outbox::Outbox;
+use super::pack::Packing;
 use super::record::Record;
 use super::upgrade::Owner;
+use super::{fence, invalidate, pack};
 use crate::backend::Backend;
-use crate::config::Config;
+use crate::backend::exchange::AnswerLimits;
+use crate::cache::Moment;
+use crate::cache::compress::Compressor;
+use crate::cache::disk::Disk;
+use crate::cache::entry::{Body, Entry};
+use crate::cache::local::Cache;
+use crate::cache::rules::RouteRules;
+use crate::config::{CacheFill, Config};
 use crate::http1::head::FieldSpan;
 use crate::metrics::{Counters, Gauge};
+use crate::net::relay::WriteError;
 use crate::net::{Inbox, Pool, Stream, Sweeper, Watch, clock};
 use crate::tunnel::Ring;
 
@@ -33,6 +49,24 @@ pub struct Shard {
     pub sweeper: Rc<Sweeper>,
     /// The tunnels, where the driver allows it; without it each is a task on the pump.
     pub ring: Option<Rc<Ring<Owner>>>,
+    /// Stored responses.
+    pub cache: Cache,
+    /// Fills on their way.
+    pub flights: Flights,
+    /// What each route says about caching, in the order of the routes; `None` where it caches nothing.
+    pub rules: Vec<Option<RouteRules>>,
+    /// The worker's file of bodies, if a route keeps them there.
+    pub disk: Option<Disk>,
+    /// What the compressor is at work on.
+    pub packing: Packing,
+    /// The thread that compresses, if a route wants it.
+    pub compressor: Option<Compressor>,
+    /// This worker's number.
+    pub own: usize,
+    /// How many workers there are.
+    pub workers: usize,
+    /// The way to the workers.
+    pub post: Post,
     /// Vectors for heads.
     pub scratch: Scratch,
     /// The Date field's value, a second old at most.
@@ -47,6 +81,68 @@ pub struct Shard {
     pub draining: Cell<bool>,
 }
 
+/// Carries letters to the workers, by their number.
+#[derive(Clone)]
+pub struct Post(Arc<Carrier>);
+
+type Carrier = dyn Fn(usize, Letter) -> Result<(), Letter> + Send + Sync;
+
+impl Post {
+    /// Sends by `carrier`, which returns the letter if the worker has ended.
+    pub fn new(
+        carrier: impl Fn(usize, Letter) -> Result<(), Letter> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(carrier))
+    }
+
+    /// Sends a letter; `false` if the worker has ended.
+    pub(super) fn send(&self, worker: usize, letter: Letter) -> bool {
+        (self.0)(worker, letter).is_ok()
+    }
+}
+
+impl fmt::Debug for Post {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Post(..)")
+    }
+}
+
+/// What workers tell each other about the cache.
+#[derive(Debug)]
+pub enum Letter {
+    /// Asks the owner of a key for a response.
+    Lend(Box<Loan>),
+    /// Asks to drop what is stored under these keys; `done` is dropped when that has happened.
+    Invalidate {
+        /// Which.
+        keys: Arc<[Box<[u8]>]>,
+        /// Dropped when it is done.
+        done: flume::Sender<()>,
+    },
+    /// The compressor is done.
+    Packed {
+        /// With which body.
+        number: usize,
+        /// What it has made of it.
+        body: Option<Bytes>,
+    },
+}
+
+/// Does what a letter asks for.
+pub fn open(shard: &Rc<Shard>, letter: Letter) {
+    match letter {
+        Letter::Lend(loan) => {
+            let lend = borrow::lend(Rc::clone(shard), *loan);
+            monoio::spawn(fence::contain(lend, Rc::clone(shard)));
+        }
+        Letter::Invalidate { keys, done } => {
+            invalidate::here(shard, &keys);
+            drop(done);
+        }
+        Letter::Packed { number, body } => pack::arrived(shard, number, body),
+    }
+}
+
 /// A client connection between two requests.
 #[derive(Debug)]
 pub struct Client {
@@ -54,6 +150,8 @@ pub struct Client {
     pub stream: Stream,
     /// Read and not yet used.
     pub inbox: Inbox,
+    /// Answered and not yet sent.
+    pub outbox: Outbox,
     /// Its deadline.
     pub watch: Watch,
     /// The address it comes from; IPv4 where it was mapped into IPv6.
@@ -73,12 +171,67 @@ impl Shard {
         Client {
             stream,
             inbox: Inbox::new(Rc::clone(&self.pool)),
+            outbox: Outbox::default(),
             watch: self.sweeper.watch(),
             address,
             route: Cell::new(None),
             status: Cell::new(0),
             is_trusted: self.config.trusted_proxies.iter().any(|net| net.contains(&address)),
         }
+    }
+}
+
+/// The time, as the cache counts it.
+pub(super) fn moment() -> Moment {
+    Moment(clock::unix_millis())
+}
+
+impl Shard {
+    /// The rules by which a route caches, if it does.
+    pub fn cache_rules(&self, route: usize) -> Option<&RouteRules> {
+        self.rules.get(route).and_then(Option::as_ref)
+    }
+
+    /// What an answer's head may cost.
+    pub fn answer_limits(&self) -> AnswerLimits {
+        let limits = &self.config.limits;
+        AnswerLimits {
+            head_bytes_max: limits.head_bytes_max,
+            head_fields_max: limits.head_fields_max,
+        }
+    }
+
+    /// The worker to ask for what is stored under a key, if it is another one.
+    pub(super) fn lender(&self, key: &[u8]) -> Option<usize> {
+        let is_asked = self.config.cache.fill == CacheFill::Process && !self.draining.get();
+        is_asked.then(|| borrow::owner(key, self.workers)).filter(|owner| *owner != self.own)
+    }
+
+    /// Puts an entry's body where its route keeps bodies.
+    pub(super) fn place(&self, rules: &RouteRules, entry: Entry) -> Entry {
+        let Some(disk) = self.disk.as_ref().filter(|_| rules.is_on_disk) else { return entry };
+        match disk.store(entry.pieces()) {
+            Ok(extent) => entry.with_body(Body::Disk(Rc::new(extent))),
+            Err(error) => {
+                tracing::debug!(%error, "A body is kept in memory: it does not fit into the file");
+                entry
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Sends the answers that wait.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone: close the connection.
+    ///
+    /// # Cancellation
+    ///
+    /// Close the connection.
+    pub(super) async fn flush(&mut self) -> Result<(), WriteError> {
+        self.outbox.flush(&self.stream, &self.watch).await
     }
 }
 

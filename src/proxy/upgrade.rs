@@ -128,7 +128,7 @@ async fn attempt(
     let mut head = shard.scratch.take_head();
     forward::upgrade_request(&mut head, request.head, &next_hop(shard, client, request)?);
     let offer = upgrade::offer(request.head.version(), request.head.fields());
-    let talk = Conversation { shard, request, head: &head, offer };
+    let talk = Conversation { shard, request, head: &head, offer, cache_status: None };
     // On a connection that never carried a request: what is left of one would enter the tunnel.
     let ended = exchange(&talk, client, backend, backend.fresh().await).await;
     shard.scratch.give_back_head(head);

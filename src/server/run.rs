@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::{cores, limits};
 use crate::backend::resolve::{Name, Resolver};
-use crate::config::{Accept, Config, DriverChoice};
+use crate::cache::compress::Compressor;
+use crate::cache::rules::KeyFn;
+use crate::config::{Accept, CacheStrategy, CompressStrategy, Config, DriverChoice};
 use crate::control::{self, Control, Phase, Status};
 use crate::metrics::{Counters, Gauge, Loads};
 use crate::net::{clock, listener};
@@ -127,6 +129,7 @@ pub struct Server {
     listeners: Vec<Vec<net::TcpListener>>,
     addresses: Vec<SocketAddr>,
     control: Bound,
+    key_fn: Option<KeyFn>,
     mailboxes: Vec<flume::Receiver<Message>>,
     /// The other ends of the mailboxes.
     senders: Vec<flume::Sender<Message>>,
@@ -185,7 +188,26 @@ impl Server {
         let (senders, mailboxes) = cpus.iter().map(|_| flume::unbounded()).unzip();
         let (events, inbox) = channel();
         let config = Arc::new(config);
-        Ok(Self { config, cpus, listeners, addresses, control, mailboxes, senders, inbox, events })
+        let key_fn = None;
+        Ok(Self {
+            config,
+            cpus,
+            listeners,
+            addresses,
+            control,
+            key_fn,
+            mailboxes,
+            senders,
+            inbox,
+            events,
+        })
+    }
+
+    /// Names stored responses by this function.
+    #[must_use]
+    pub fn with_key_fn(mut self, key_fn: Option<KeyFn>) -> Self {
+        self.key_fn = key_fn;
+        self
     }
 
     /// The addresses listened on, with the ports the kernel chose where 0 was configured.
@@ -237,6 +259,7 @@ impl Server {
         // Before everything that takes time, so that it can tell of it; it ends after everything else.
         let _control = shared.control(self.control.listeners, &senders, &fleet)?;
         let (_resolver, known) = resolve(&shared.config, &senders).map_err(StartError::System)?;
+        let compressor = compressor(&shared.config).map_err(StartError::System)?;
         let setups = self.listeners.into_iter().zip(self.cpus).zip(self.mailboxes);
         for (index, ((listeners, cpu), mailbox)) in setups.enumerate() {
             let setup = Setup {
@@ -251,6 +274,8 @@ impl Server {
                 loads: shared.loads.clone(),
                 tunnels: Arc::clone(&shared.tunnels),
                 counters: Arc::clone(&fleet.counters[index]),
+                compressor: compressor.clone(),
+                key_fn: self.key_fn.clone(),
             };
             match fleet.start(setup, shared.events.clone()) {
                 Ok(rung) => {
@@ -272,6 +297,15 @@ impl Server {
         shared.status.set_phase(Phase::Ready);
         shared.attend(&self.inbox, &senders, fleet).inspect_err(|_| dismiss(&senders))
     }
+}
+
+/// The thread that compresses stored responses, if a route wants it.
+fn compressor(config: &Config) -> io::Result<Option<Compressor>> {
+    let is_wanted = config.routes.iter().any(|route| {
+        route.cache.strategy != CacheStrategy::None
+            && route.cache.compress != CompressStrategy::None
+    });
+    is_wanted.then(Compressor::spawn).transpose()
 }
 
 /// Ends the workers that run, at once.

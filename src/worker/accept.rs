@@ -7,14 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Message;
 use super::balance;
-use super::{Message, fence};
 use crate::config::Accept;
 use crate::http1::reply::{self, Reply};
 use crate::metrics::{Gauge, Loads, Permit, Place};
 use crate::net::listener::Listener;
 use crate::net::{Stream, Watch, clock};
-use crate::proxy::{self, Shard};
+use crate::proxy::{self, Shard, fence};
 
 /// Connections accepted before those that were accepted already get a turn.
 const ACCEPTS_PER_TURN: usize = 64;

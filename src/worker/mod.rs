@@ -5,11 +5,10 @@
 
 mod accept;
 mod balance;
-mod fence;
+mod outfit;
 mod purger;
 mod runtime;
 
-use std::cell::Cell;
 use std::io;
 use std::net::{self, SocketAddr};
 use std::rc::Rc;
@@ -17,19 +16,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use accept::Guest;
-pub use fence::fenced;
 pub use purger::{Acknowledgement, Purger, Receipt};
 pub use runtime::Rung;
 
 use accept::Hall;
+use outfit::Outfit;
 
-use crate::backend::{Backend, Rules, Tally};
-use crate::config::{Config, Route, Runtime, TunnelEngine};
+use crate::cache::compress::Compressor;
+use crate::cache::rules::KeyFn;
+use crate::config::Config;
 use crate::metrics::{Counters, Gauge, Loads};
 use crate::net::listener::Listener;
-use crate::net::{Pool, Sweeper, clock, sweeper};
-use crate::proxy::{self, Date, Owner, Purge, Record, Scratch, Shard, purge};
-use crate::tunnel::{Ring, RingOptions};
+use crate::net::{clock, sweeper};
+use crate::proxy::{self, Letter, Owner, Purge, Shard, fence, purge};
+use crate::tunnel::Ring;
 
 /// How often a draining worker looks whether its last connection has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -56,6 +56,8 @@ pub enum Message {
         /// Its drop says that this worker has.
         done: Acknowledgement,
     },
+    /// About the cache, from another worker or the compressor.
+    Letter(Letter),
     /// Accept nothing new, finish what runs, and close what is left at this instant.
     Drain {
         /// The end of patience.
@@ -88,6 +90,10 @@ pub struct Setup {
     pub tunnels: Arc<Gauge>,
     /// What this worker does.
     pub counters: Arc<Counters>,
+    /// The thread that compresses stored responses, if a route wants it.
+    pub compressor: Option<Compressor>,
+    /// Names stored responses, if the library's user does.
+    pub key_fn: Option<KeyFn>,
 }
 
 /// Runs a worker on this thread until it has drained; `started` is told the driver, or why there
@@ -117,7 +123,7 @@ fn pin(cpu: usize) {
 
 async fn live(setup: Setup, rung: Rung) {
     let Setup { mailbox, listeners, index, .. } = setup;
-    let loads = setup.loads.clone();
+    let (loads, workers) = (setup.loads.clone(), setup.workers.clone());
     let hall = Hall {
         own: index,
         accept: setup.config.runtime.accept,
@@ -125,8 +131,17 @@ async fn live(setup: Setup, rung: Rung) {
         loads: setup.loads,
         workers: setup.workers,
     };
-    let tallies = (setup.tunnels, setup.counters);
-    let shard = Rc::new(shard(setup.config, setup.addresses, tallies, rung == Rung::Epoll));
+    let outfit = Outfit {
+        index,
+        config: setup.config,
+        addresses: setup.addresses,
+        tunnels: setup.tunnels,
+        counters: setup.counters,
+        compressor: setup.compressor,
+        key_fn: setup.key_fn,
+        workers,
+    };
+    let shard = Rc::new(outfit.shard(rung == Rung::Epoll));
     monoio::spawn(sweep(Rc::clone(&shard)));
     if let Some(ring) = &shard.ring {
         let carrying = carry(Rc::clone(ring), Rc::clone(&shard));
@@ -156,60 +171,6 @@ struct Drain {
     mailbox: flume::Receiver<Message>,
     loads: Loads,
     own: usize,
-}
-
-fn shard(
-    config: Arc<Config>,
-    addresses: Vec<Arc<[SocketAddr]>>,
-    (tunnels, counters): (Arc<Gauge>, Arc<Counters>),
-    needs_rest: bool,
-) -> Shard {
-    let pool = Rc::new(Pool::default());
-    let sweeper = Rc::new(Sweeper::new(needs_rest));
-    let rules = |route: &Route| Rules {
-        connect_timeout: config.timeouts.connect,
-        idle_max: config.limits.pool_idle_max,
-        idle_age: config.limits.pool_idle_age,
-        warm: route.warm_connections,
-    };
-    let backend = |(index, (route, addresses))| {
-        let tally = Tally { counters: Arc::clone(&counters), route: index };
-        let (pool, sweeper) = (Rc::clone(&pool), Rc::clone(&sweeper));
-        Rc::new(Backend::new(rules(route), tally, addresses, pool, sweeper))
-    };
-    let backends = config.routes.iter().zip(addresses).enumerate().map(backend).collect();
-    // On epoll there is no ring to be had.
-    let wants_ring = !needs_rest && config.runtime.tunnel == TunnelEngine::Auto;
-    let ring = if wants_ring { ring(&config.runtime) } else { None };
-    Shard {
-        ring,
-        backends,
-        config,
-        pool,
-        sweeper,
-        scratch: Scratch::default(),
-        date: Date::default(),
-        tunnels,
-        counters,
-        record: Record::default(),
-        draining: Cell::new(false),
-    }
-}
-
-/// The ring of this worker's tunnels, unless the kernel refuses.
-fn ring(runtime: &Runtime) -> Option<Rc<Ring<Owner>>> {
-    let options = RingOptions {
-        buffers: runtime.tunnel_buffers,
-        buffer_bytes: runtime.tunnel_buffer_bytes,
-        ..RingOptions::default()
-    };
-    match Ring::new(options) {
-        Ok(ring) => Some(Rc::new(ring)),
-        Err(error) => {
-            tracing::warn!(%error, "Tunnels run without a ring of their own, which costs more CPU and memory");
-            None
-        }
-    }
 }
 
 /// Runs the tunnels of the ring.
@@ -244,6 +205,7 @@ fn carry_out(shard: &Rc<Shard>, message: Message) -> Option<Instant> {
             purge::purge(shard, &purge);
             drop(done);
         }
+        Message::Letter(letter) => proxy::open(shard, letter),
         Message::Addresses { route, addresses } => {
             if let Some(backend) = shard.backends.get(route) {
                 backend.set_addresses(addresses);
@@ -311,11 +273,20 @@ async fn sweep(shard: Rc<Shard>) {
         }
         shard.date.refresh();
         shard.pool.trim();
+        tell_cache(&shard);
         for backend in &shard.backends {
             backend.reap(now);
             backend.keep_warm();
         }
     }
+}
+
+/// Brings the gauges of the cache up to date.
+fn tell_cache(shard: &Shard) {
+    let (extent, counters) = (shard.cache.extent(), &shard.counters.cache);
+    counters.bytes.set(extent.bytes as u64);
+    counters.entries.set(extent.pages as u64);
+    counters.evictions.add(extent.evictions.saturating_sub(counters.evictions.value()));
 }
 
 fn shortest_timeout(config: &Config) -> Duration {

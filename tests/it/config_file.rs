@@ -138,10 +138,7 @@ fn a_key_that_is_not_active_yet_is_a_warning_at_the_start_and_the_proxy_runs() {
     let config = format!(
         "https_port = 3443\ncert_path = \"cert.pem\"\nkey_path = \"key.pem\"\n\
          control_auth = \"geheim\"\n\
-         [server.app]\nproxy_url = \"{}\"\ncache_strategy = \"only_html\"\n\
-         include_paths = [\"/a/*\"]\nexclude_paths = [\"/b/*\"]\ncompress_strategy = \"gzip\"\n\
-         cache_404_capacity = 5\nuse_404_meta = true\ncache_storage_mode = \"filesystem\"\n\
-         cache_directory = \"cache\"\nproxy_mode = \"pre_generate\"\n\
+         [server.app]\nproxy_url = \"{}\"\nproxy_mode = \"pre_generate\"\n\
          pre_generate_paths = [\"/c\"]\nexecute = \"true\"\nexecute_dir = \".\"\n\
          [[server.app.webhooks]]\nurl = \"http://127.0.0.1:1/hook\"\ntype = \"blocking\"",
         backend.url()
@@ -152,14 +149,6 @@ fn a_key_that_is_not_active_yet_is_a_warning_at_the_start_and_the_proxy_runs() {
         "https_port",
         "cert_path",
         "key_path",
-        "server.app.cache_strategy",
-        "server.app.include_paths",
-        "server.app.exclude_paths",
-        "server.app.compress_strategy",
-        "server.app.cache_404_capacity",
-        "server.app.use_404_meta",
-        "server.app.cache_storage_mode",
-        "server.app.cache_directory",
         "server.app.proxy_mode",
         "server.app.pre_generate_paths",
         "server.app.execute",
@@ -292,11 +281,12 @@ fn a_dotenv_file_fills_in_what_the_environment_lacks() {
 
 // The reference.
 
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     ("### Root keys", ""),
     ("### `[runtime]`", "[runtime]"),
     ("### `[timeouts]`", "[timeouts]"),
     ("### `[limits]`", "[limits]"),
+    ("### `[cache]`", "[cache]"),
     ("### `[server.NAME]`", "[server.app]"),
     ("### `[[server.NAME.webhooks]]`", "[[server.app.webhooks]]"),
 ];
@@ -340,7 +330,9 @@ fn every_key_of_the_program_stands_in_the_reference_and_no_other() {
         let mut known = known_keys(table);
         if table.is_empty() {
             // These have tables of their own.
-            known.retain(|key| !["runtime", "timeouts", "limits", "server"].contains(&&**key));
+            known.retain(|key| {
+                !["runtime", "timeouts", "limits", "cache", "server"].contains(&&**key)
+            });
         }
         let told: BTreeSet<_> = reference(heading).into_iter().map(|(key, _)| key).collect();
         assert_eq!(told, known, "{heading}");

@@ -21,7 +21,8 @@ fn returned(driver: Driver, fields: &str) -> Response {
         conn.read_request();
         conn.send(&answer);
     });
-    let proxy = front(driver, &backend.url(), "");
+    // The cache says what it did, in fields of its own.
+    let proxy = front(driver, &backend.url(), "cache_strategy = \"none\"");
     Client::connect(proxy.addr()).get("/")
 }
 

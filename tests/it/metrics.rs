@@ -49,7 +49,7 @@ on_both_drivers! {
         let refusing = Refusing::start();
         let config = format!(
             "[server.app]\nbind_to = \"/app\"\nproxy_url = \"{}\"\n\
-             [server.\"d\\\"own\"]\nbind_to = \"/down\"\nproxy_url = \"http://{}\"",
+             cache_strategy = \"none\"\n[server.\"d\\\"own\"]\nbind_to = \"/down\"\nproxy_url = \"http://{}\"",
             backend.url(),
             refusing.addr()
         );

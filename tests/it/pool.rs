@@ -28,6 +28,9 @@ fn end_has_arrived(backend: &Backend) -> bool {
     })
 }
 
+/// Every request is one to the backend.
+const UNCACHED: &str = "cache_strategy = \"none\"";
+
 on_both_drivers! {
     fn one_connection_serves_all_requests_and_clients(driver) {
         let backend = telling();
@@ -55,7 +58,7 @@ on_both_drivers! {
             arrived.pass("the other request has come, on its own connection");
             conn.send(ok("done"));
         });
-        let proxy = front(driver, &backend.url(), "");
+        let proxy = front(driver, &backend.url(), UNCACHED);
         let mut clients = [(); 2].map(|()| Client::connect(proxy.addr()));
         for client in &mut clients {
             client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -273,7 +276,7 @@ on_both_drivers! {
                 conn.send(ok("done"));
                 tell_all(conn);
             });
-            let proxy = front(driver, &backend.url(), &format!("[limits]\npool_idle = {limit}"));
+            let proxy = front(driver, &backend.url(), &format!("{UNCACHED}\n[limits]\npool_idle = {limit}"));
             let mut clients = [(); 2].map(|()| Client::connect(proxy.addr()));
             for client in &mut clients {
                 client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");

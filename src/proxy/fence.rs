@@ -1,4 +1,4 @@
-//! The fence around each connection: a panic of ours closes that connection, and nothing else.
+//! The fence around each task: a panic of ours ends what that task served, and nothing else.
 //!
 //! Without it the panic would unwind through the runtime and end the worker, whose listener the
 //! kernel would go on filling.
@@ -9,10 +9,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::proxy::Shard;
+use super::shard::Shard;
 
 /// Runs `connection` on a worker; a panic in it is counted and logged, and drops it.
-pub(super) async fn contain(connection: impl Future<Output = ()>, shard: Rc<Shard>) {
+pub async fn contain(connection: impl Future<Output = ()>, shard: Rc<Shard>) {
     let defect = || {
         shard.counters.panics.add(1);
         tracing::error!("A defect in the proxy has closed a connection; please report it");

@@ -1,0 +1,59 @@
+//! Letting go of what a request has changed (RFC 9111 4.4), on every worker.
+
+use std::sync::Arc;
+
+use super::look_up::write_key;
+use super::serve::Request;
+use super::shard::{Letter, Shard};
+use crate::cache::invalidated_targets;
+use crate::cache::key::{self, Name};
+use crate::http1::field::Fields;
+
+/// Drops what is stored under the target of `request`, and under what `answer` says has changed with
+/// it; returns when every worker has.
+///
+/// # Cancellation
+///
+/// The other workers do it all the same.
+pub(super) async fn run(shard: &Shard, request: &Request<'_>, answer: Fields<'_>) {
+    let mut keys: Vec<Box<[u8]>> = Vec::with_capacity(1);
+    let mut key = Vec::with_capacity(128);
+    write_key(shard, &mut key, request);
+    keys.push(key.as_slice().into());
+    let asked = &request.asked.target;
+    let mut target = request.path.to_vec();
+    if let Some(query) = asked.query {
+        target.push(b'?');
+        target.extend_from_slice(query);
+    }
+    for also in invalidated_targets(asked.authority, &target, answer) {
+        let mut parts = also.splitn(2, |byte| *byte == b'?');
+        let path = parts.next().unwrap_or_default();
+        key.clear();
+        key::write(
+            &mut key,
+            request.route,
+            asked.authority,
+            Name::Usual { path, query: parts.next() },
+        );
+        keys.push(key.as_slice().into());
+    }
+    let keys: Arc<[Box<[u8]>]> = keys.into();
+    here(shard, &keys);
+    let (done, all_done) = flume::unbounded();
+    for worker in (0..shard.workers).filter(|worker| *worker != shard.own) {
+        let letter = Letter::Invalidate { keys: Arc::clone(&keys), done: done.clone() };
+        // A worker that has ended stores nothing.
+        shard.post.send(worker, letter);
+    }
+    drop(done);
+    while all_done.recv_async().await.is_ok() {}
+}
+
+/// Drops what is stored under these keys on this worker.
+pub(super) fn here(shard: &Shard, keys: &[Box<[u8]>]) {
+    for key in keys {
+        shard.cache.remove(key);
+    }
+    shard.flights.doom(|key| keys.iter().any(|doomed| **doomed == *key));
+}

@@ -1,0 +1,224 @@
+//! Requests that the cache may answer: from a stored response, or from a fill that is shared.
+
+use std::rc::Rc;
+
+use super::flight::{Flight, Wish};
+use super::follow::{Followed, Part, follow};
+use super::hit::{self, Hit};
+use super::outcome::Outcome;
+use super::serve::{Next, Request};
+use super::shard::{Client, Shard, moment};
+use super::{borrow, fetch, fill};
+use crate::cache::entry::Entry;
+use crate::cache::key::{self, Name};
+use crate::cache::local::Found;
+use crate::cache::rules::RequestInfo;
+use crate::cache::{Demand, Forwarded, Reuse, Status, conditional};
+use crate::http1::forward;
+
+/// How often a request may find out that what it waited for is not for it, before it asks the
+/// backend for itself.
+const TURNS_MAX: usize = 4;
+
+/// Answers from the cache, or through it. `Ok` after an answer has begun or waits in the outbox.
+///
+/// # Errors
+///
+/// Nothing final was sent to the client: answer with the outcome.
+///
+/// # Cancellation
+///
+/// Close the client's connection. A fill goes on without it.
+pub(super) async fn run(
+    shard: &Rc<Shard>,
+    client: &mut Client,
+    request: &Request<'_>,
+) -> Result<(Outcome, Next), Outcome> {
+    let demand = Demand::of(request.head.fields());
+    let mut key = shard.scratch.take_head();
+    write_key(shard, &mut key, request);
+    // Apart, so that a hit does not pay for the room that waiting takes.
+    let done = match seek(shard, client, request, &demand, &key) {
+        Sought::Answered(done) => Ok(done),
+        Sought::Nothing(why) => {
+            Box::pin(fetch_through(shard, client, request, (&demand, &key, why))).await
+        }
+    };
+    shard.scratch.give_back_head(key);
+    done
+}
+
+/// What a look into the store led to.
+enum Sought {
+    /// The answer waits in the outbox.
+    Answered((Outcome, Next)),
+    /// The backend must be asked, or asked again.
+    Nothing(Lack),
+}
+
+/// What the store lacks.
+struct Lack {
+    why: Forwarded,
+    base: Option<Rc<Entry>>,
+}
+
+fn seek(
+    shard: &Rc<Shard>,
+    client: &mut Client,
+    request: &Request<'_>,
+    demand: &Demand,
+    key: &[u8],
+) -> Sought {
+    let lack = |why| Sought::Nothing(Lack { why, base: None });
+    if demand.no_store() || conditional::must_pass(request.head.fields()) {
+        return lack(Forwarded::Bypass);
+    }
+    let entry = match shard.cache.find(key, request.head.fields()) {
+        Found::Entry(entry) => entry,
+        Found::Other => return lack(Forwarded::VaryMiss),
+        Found::Nothing => return lack(Forwarded::UriMiss),
+    };
+    let (now, terms) = (moment(), entry.terms());
+    let hit = match terms.reuse(demand, now) {
+        Reuse::Fresh | Reuse::Stale => &shard.counters.cache.hit,
+        Reuse::StaleWhileRevalidate => {
+            refresh(shard, client, request, (demand, key, &entry));
+            &shard.counters.cache.stale
+        }
+        Reuse::Validate => {
+            let why = if terms.ttl(now) > 0 { Forwarded::Request } else { Forwarded::Stale };
+            return Sought::Nothing(Lack { why, base: Some(entry) });
+        }
+    };
+    hit.add(1);
+    shard.counters.cache.hit_bytes.add(entry.len());
+    let status = Status::hit(terms.ttl(now));
+    let (code, next) =
+        hit::answer(shard, client, request, &Hit { entry: &entry, demand, status, now });
+    client.status.set(code);
+    Sought::Answered((Outcome::Hit, next))
+}
+
+/// Asks the backend, alone or together with others who want the same.
+async fn fetch_through(
+    shard: &Rc<Shard>,
+    client: &mut Client,
+    request: &Request<'_>,
+    (demand, key, mut lack): (&Demand, &[u8], Lack),
+) -> Result<(Outcome, Next), Outcome> {
+    if demand.only_if_cached() {
+        return Err(Outcome::NotCached);
+    }
+    if client.flush().await.is_err() {
+        return Ok((Outcome::ClientGone, Next::Drop));
+    }
+    for _ in 0..TURNS_MAX {
+        // A part of something unknown, or a head without a body, is nothing to store.
+        let is_partial =
+            request.head.method() == "HEAD" || demand.has_range() && lack.base.is_none();
+        if lack.why == Forwarded::Bypass {
+            break;
+        }
+        if is_partial {
+            let wanted = (request.route, request.head);
+            if lack.base.is_none()
+                && borrow::peek(shard, key, wanted).await
+                && let Sought::Answered(done) = seek(shard, client, request, demand, key)
+            {
+                return Ok(done);
+            }
+            break;
+        }
+        let (flight, leads) = flight(shard, client, request, (demand, key, &lack))?;
+        let part = Part { demand, why: lack.why, leads };
+        match follow(shard, client, request, (&flight, part)).await? {
+            Followed::Done(done) => return Ok(done),
+            Followed::Alone => break,
+            Followed::Again => match seek(shard, client, request, demand, key) {
+                Sought::Answered(done) => return Ok(done),
+                Sought::Nothing(next) => lack = next,
+            },
+        }
+    }
+    shard.counters.cache.pass.add(1);
+    fetch::run(shard, client, request, Some(Status::forwarded(lack.why))).await
+}
+
+/// A fill that runs already and may suit, or a new one, and whether it was begun for this request.
+fn flight(
+    shard: &Rc<Shard>,
+    client: &Client,
+    request: &Request<'_>,
+    (demand, key, lack): (&Demand, &[u8], &Lack),
+) -> Result<(Rc<Flight>, bool), Outcome> {
+    let is_shared = !shard.cache.is_marked(key, moment());
+    if is_shared {
+        let newest = shard.cache.newest(key);
+        let fields = request.head.fields();
+        if let Some(flight) = shard.flights.join(key, fields, (newest.as_deref(), demand)) {
+            return Ok((flight, false));
+        }
+    }
+    let wish = wish(shard, client, request, (demand, key, lack.base.as_ref()))?;
+    // An answer that is nobody else's is not the owner's to fetch either.
+    let wish = Wish { is_shared, may_borrow: is_shared, ..wish };
+    Ok((fill::launch(shard, wish, true), true))
+}
+
+/// Confirms a stale response for those who come later.
+fn refresh(
+    shard: &Rc<Shard>,
+    client: &Client,
+    request: &Request<'_>,
+    (demand, key, entry): (&Demand, &[u8], &Rc<Entry>),
+) {
+    if !shard.flights.has(key)
+        && let Ok(wish) = wish(shard, client, request, (demand, key, Some(entry)))
+    {
+        fill::launch(shard, wish, false);
+    }
+}
+
+fn wish(
+    shard: &Shard,
+    client: &Client,
+    request: &Request<'_>,
+    (demand, key, base): (&Demand, &[u8], Option<&Rc<Entry>>),
+) -> Result<Wish, Outcome> {
+    let mut front = shard.scratch.take_head();
+    forward::fill_request(&mut front, request.head, &fetch::next_hop(shard, client, request)?);
+    let wish = Wish {
+        route: request.route,
+        key: key.into(),
+        request: request.head.detach(),
+        front: front.as_slice().into(),
+        demand: *demand,
+        base: base.cloned(),
+        is_shared: true,
+        may_borrow: true,
+    };
+    shard.scratch.give_back_head(front);
+    Ok(wish)
+}
+
+/// Writes what a request is found by.
+pub(super) fn write_key(shard: &Shard, out: &mut Vec<u8>, request: &Request<'_>) {
+    let target = &request.asked.target;
+    let made = made_name(shard, request);
+    let name = match &made {
+        Some(made) => Name::Made(made.as_bytes()),
+        None => Name::Usual { path: request.path, query: target.query },
+    };
+    key::write(out, request.route, target.authority, name);
+}
+
+/// What the key function of the library's user calls a request.
+fn made_name(shard: &Shard, request: &Request<'_>) -> Option<String> {
+    let rules = shard.cache_rules(request.route).filter(|rules| rules.names_keys())?;
+    rules.key_name(&RequestInfo {
+        method: request.head.method(),
+        path: &String::from_utf8_lossy(request.path),
+        query: &String::from_utf8_lossy(request.asked.target.query.unwrap_or_default()),
+        headers: request.head.fields(),
+    })
+}

@@ -1,0 +1,132 @@
+//! Making a worker's shard out of what the control thread gave it.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Message;
+use crate::backend::{Backend, Rules, Tally};
+use crate::cache::compress::Compressor;
+use crate::cache::disk::Disk;
+use crate::cache::local::Cache;
+use crate::cache::rules::{KeyFn, RouteRules};
+use crate::config::{CacheRules, CacheStorageMode, Config, Route, Runtime, TunnelEngine};
+use crate::metrics::{Counters, Gauge};
+use crate::net::{Pool, Sweeper};
+use crate::proxy::{Date, Flights, Owner, Packing, Post, Record, Scratch, Shard};
+use crate::tunnel::{Ring, RingOptions};
+
+/// What a shard is made of.
+pub(super) struct Outfit {
+    pub(super) index: usize,
+    pub(super) config: Arc<Config>,
+    pub(super) addresses: Vec<Arc<[SocketAddr]>>,
+    pub(super) tunnels: Arc<Gauge>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) compressor: Option<Compressor>,
+    pub(super) key_fn: Option<KeyFn>,
+    pub(super) workers: Vec<flume::Sender<Message>>,
+}
+
+impl Outfit {
+    /// Makes the shard. `needs_rest` is true on the epoll driver, which has no ring either.
+    pub(super) fn shard(self, needs_rest: bool) -> Shard {
+        let pool = Rc::new(Pool::default());
+        let sweeper = Rc::new(Sweeper::new(needs_rest));
+        let config = &self.config;
+        let workers = self.workers.len();
+        let wants_ring = !needs_rest && config.runtime.tunnel == TunnelEngine::Auto;
+        Shard {
+            ring: if wants_ring { ring(&config.runtime) } else { None },
+            backends: self.backends(&pool, &sweeper),
+            cache: cache(config, workers),
+            flights: Flights::default(),
+            rules: self.rules(),
+            disk: disk(config, workers),
+            packing: Packing::default(),
+            own: self.index,
+            workers,
+            pool,
+            sweeper,
+            scratch: Scratch::default(),
+            date: Date::default(),
+            record: Record::default(),
+            draining: Cell::new(false),
+            compressor: self.compressor,
+            config: self.config,
+            tunnels: self.tunnels,
+            counters: self.counters,
+            post: post(self.workers),
+        }
+    }
+
+    fn backends(&self, pool: &Rc<Pool>, sweeper: &Rc<Sweeper>) -> Vec<Rc<Backend>> {
+        let config = &self.config;
+        let rules = |route: &Route| Rules {
+            connect_timeout: config.timeouts.connect,
+            idle_max: config.limits.pool_idle_max,
+            idle_age: config.limits.pool_idle_age,
+            warm: route.warm_connections,
+        };
+        let backend = |(index, (route, addresses)): (usize, (&Route, &Arc<[SocketAddr]>))| {
+            let tally = Tally { counters: Arc::clone(&self.counters), route: index };
+            let (pool, sweeper) = (Rc::clone(pool), Rc::clone(sweeper));
+            Rc::new(Backend::new(rules(route), tally, Arc::clone(addresses), pool, sweeper))
+        };
+        config.routes.iter().zip(&self.addresses).enumerate().map(backend).collect()
+    }
+
+    fn rules(&self) -> Vec<Option<RouteRules>> {
+        let rules =
+            |route: &Route| RouteRules::new(&route.cache, &self.config.cache, self.key_fn.clone());
+        self.config.routes.iter().map(rules).collect()
+    }
+}
+
+fn cache(config: &Config, workers: usize) -> Cache {
+    let share = |whole: usize| whole.div_ceil(workers.max(1));
+    let not_found: Vec<usize> =
+        config.routes.iter().map(|route| share(route.cache.cache_404_capacity)).collect();
+    Cache::new(config.cache.bytes_max / workers.max(1), &not_found)
+}
+
+/// The worker's file of bodies, if a route wants one and it can be had.
+fn disk(config: &Config, workers: usize) -> Option<Disk> {
+    let is_on_disk = |rules: &&CacheRules| rules.storage_mode == CacheStorageMode::Filesystem;
+    let rules = config.routes.iter().map(|route| &route.cache).find(is_on_disk)?;
+    let bytes_max = config.cache.file_bytes_max / workers.max(1) as u64;
+    match Disk::open(rules.directory.as_deref(), bytes_max) {
+        Ok(disk) => Some(disk),
+        Err(error) => {
+            tracing::error!(%error, "Stored bodies stay in memory: there is no file for them");
+            None
+        }
+    }
+}
+
+fn post(workers: Vec<flume::Sender<Message>>) -> Post {
+    Post::new(move |worker: usize, letter| {
+        let Some(mailbox) = workers.get(worker) else { return Err(letter) };
+        match mailbox.send(Message::Letter(letter)) {
+            Err(flume::SendError(Message::Letter(letter))) => Err(letter),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    })
+}
+
+/// The ring of this worker's tunnels, unless the kernel refuses.
+fn ring(runtime: &Runtime) -> Option<Rc<Ring<Owner>>> {
+    let options = RingOptions {
+        buffers: runtime.tunnel_buffers,
+        buffer_bytes: runtime.tunnel_buffer_bytes,
+        ..RingOptions::default()
+    };
+    match Ring::new(options) {
+        Ok(ring) => Some(Rc::new(ring)),
+        Err(error) => {
+            tracing::warn!(%error, "Tunnels run without a ring of their own, which costs more CPU and memory");
+            None
+        }
+    }
+}
