@@ -37,6 +37,11 @@
 //! - Pass: `fetch::run -> Backend::take -> forward::request -> exchange -> converse -> Relay::run ->
 //!   give_back`. A reused connection that closes before its first byte: once more with `dial`, where
 //!   RFC 9112 9.3.1 allows.
+//! - Hit: `look_up::run -> key::write -> Cache::find -> Terms::reuse -> hit::answer -> Outbox::flush`, the
+//!   last once for all requests that came in one piece.
+//! - Miss: `look_up::run -> Flights::join | fill::launch -> follow`, beside it `fill -> Backend::take | borrow
+//!   -> forward::fill_request -> read_head -> may_store -> BodyReader -> keep`. What may not be stored goes
+//!   with its connection to the client that asked first, and is delivered like a pass.
 //! - Bad request: `HeadError | FramingError | TargetError -> Outcome -> refuse -> linger::close`. Nothing
 //!   after an ambiguous head is parsed.
 //!
@@ -66,5 +71,9 @@ pub use api::{
     BindError, CacheHandle, CreateProxyConfig, Proxy, ProxyError, create_proxy,
     create_proxy_with_handle,
 };
-pub use config::{Cores, DriverChoice, HostHeader, ProxyMode, UpgradeProtocols};
+pub use cache::rules::RequestInfo;
+pub use config::{
+    CacheFill, CacheStorageMode, CacheStrategy, CompressStrategy, Cores, DriverChoice, HostHeader,
+    ProxyMode, Respect, UpgradeProtocols,
+};
 pub use server::{Handle, RunError, StartError};

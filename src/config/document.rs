@@ -407,3 +407,14 @@ fn read_cache_limits(checker: &mut Checker, root: &Table) -> Cache {
         },
     }
 }
+
+/// The defaults of `[cache]`.
+pub(super) fn default_cache() -> Cache {
+    read_cache_limits(&mut Checker::new(false), &Table::default())
+}
+
+/// The defaults of a route's keys about caching.
+pub(super) fn default_cache_rules() -> CacheRules {
+    let mut checker = Checker::new(false);
+    read_cache(&checker.section(Place::Route, "", None, &Table::default()))
+}

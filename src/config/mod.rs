@@ -198,6 +198,12 @@ pub struct Cache {
     pub fill: CacheFill,
 }
 
+impl Default for Cache {
+    fn default() -> Self {
+        document::default_cache()
+    }
+}
+
 /// How often the same response is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheFill {

@@ -125,6 +125,12 @@ pub struct CacheRules {
     pub respect: Respect,
 }
 
+impl Default for CacheRules {
+    fn default() -> Self {
+        super::document::default_cache_rules()
+    }
+}
+
 /// Who decides what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Respect {

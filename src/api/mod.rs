@@ -3,13 +3,17 @@
 //! The original returned an axum `Router`. Here there is none: workers own their sockets and their
 //! runtimes, so what is returned is a [`Proxy`] that binds, runs and can be drained.
 
+mod caching;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use crate::cache::rules::KeyFn;
 use crate::config::{
-    Config, Cores, DriverChoice, Fault, Faults, HostHeader, ProxyMode, Secret, UpgradeProtocols,
+    Cache, CacheRules, Config, Cores, DriverChoice, Fault, Faults, HostHeader, ProxyMode, Secret,
+    UpgradeProtocols,
 };
 use crate::proxy::{Purge, PurgeRoutes, PurgeWhat};
 use crate::server::{Handle, RunError, Server, StartError};
@@ -43,6 +47,12 @@ pub struct CreateProxyConfig {
     pub host_header: HostHeader,
     /// Fetch live, or serve snapshots. Snapshots are not active in this version.
     pub proxy_mode: ProxyMode,
+    /// What is cached, and how; the defaults are those of a route in a file.
+    pub cache: CacheRules,
+    /// How much is cached, and for how long.
+    pub cache_limits: Cache,
+    /// Names stored responses; by default `GET:/path?query`.
+    pub cache_key_fn: Option<KeyFn>,
     /// Where to listen; by default `0.0.0.0:3000`.
     pub bind: SocketAddr,
     /// On which cores to run; by default on all.
@@ -69,6 +79,9 @@ impl CreateProxyConfig {
             forward_get_only: false,
             host_header: HostHeader::Preserve,
             proxy_mode: ProxyMode::Dynamic,
+            cache: CacheRules::default(),
+            cache_limits: Cache::default(),
+            cache_key_fn: None,
             bind: SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 3000),
             cores: Cores::All,
             driver: DriverChoice::Auto,
@@ -157,6 +170,7 @@ impl CreateProxyConfig {
         config.http_port = self.bind.port();
         config.runtime.cores = self.cores;
         config.runtime.driver = self.driver;
+        config.cache = self.cache_limits;
         if let Some(timeout) = self.drain_timeout {
             config.drain_timeout = timeout;
         }
@@ -180,6 +194,7 @@ impl CreateProxyConfig {
             route.forward_get_only = self.forward_get_only;
             route.host_header = self.host_header.clone();
             route.proxy_mode = self.proxy_mode.clone();
+            route.cache = self.cache.clone();
         }
         Ok(config)
     }
@@ -262,8 +277,9 @@ impl Proxy {
     /// Nothing is listened on. [`BindError`] names what to change.
     pub fn bind(&mut self) -> Result<Vec<SocketAddr>, BindError> {
         if let State::Configured(config) = &self.state {
+            let key_fn = config.cache_key_fn.clone();
             let config = config.as_ref().clone().check().map_err(BindError::Config)?;
-            let server = Server::bind(config).map_err(BindError::Start)?;
+            let server = Server::bind(config).map_err(BindError::Start)?.with_key_fn(key_fn);
             self.state = State::Bound(Box::new(server));
         }
         match &self.state {
