@@ -7,6 +7,7 @@ pub mod resolve;
 pub mod warm;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ pub struct Backend {
     /// Index of the address that answered last: tried first.
     preferred: Cell<usize>,
     /// Have carried an exchange; the newest last.
-    idle: RefCell<Vec<pool::Idle>>,
+    idle: RefCell<VecDeque<pool::Idle>>,
     /// Have carried nothing yet.
     warm: RefCell<Vec<pool::Idle>>,
     is_warming: Cell<bool>,

@@ -48,7 +48,7 @@ impl Backend {
     fn take_idle(&self) -> Option<Connection> {
         let now = clock::now();
         let mut idle = self.idle.borrow_mut();
-        while let Some(candidate) = idle.pop() {
+        while let Some(candidate) = idle.pop_back() {
             if self.is_usable(&candidate, now) {
                 return Some(candidate.connection);
             }
@@ -71,9 +71,9 @@ impl Backend {
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= self.rules.idle_max {
             // The oldest has the shortest time left.
-            idle.remove(0);
+            idle.pop_front();
         }
-        idle.push(Idle { connection, since: clock::now() });
+        idle.push_back(Idle { connection, since: clock::now() });
         drop(idle);
         self.count_idle();
     }

@@ -274,7 +274,7 @@ pub(super) static KEYS: &[Key] = {
             .doc("Client connections of the process; unset: as many as RLIMIT_NOFILE allows."),
         key(Limits, "tunnels", Number { min: 1, max: 10_000_000 }, "")
             .doc("Tunnels of the process; unset: no limit of their own."),
-        key(Limits, "pool_idle", Number { min: 0, max: 65536 }, "64")
+        key(Limits, "pool_idle", Number { min: 0, max: 65536 }, "512")
             .doc("Idle connections kept per backend and core; 0 keeps none."),
         key(Limits, "pool_idle_age", NOT_ZERO, "\"60s\"")
             .doc("How long an idle connection to a backend is kept."),

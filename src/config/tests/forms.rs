@@ -58,7 +58,7 @@ fn the_shortest_file_has_every_default() {
         head_fields_max: 100,
         connections_max: None,
         tunnels_max: None,
-        pool_idle_max: 64,
+        pool_idle_max: 512,
         pool_idle_age: secs(60),
     };
     assert_eq!(config.limits, limits);
