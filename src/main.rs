@@ -16,8 +16,8 @@ use std::time::Duration;
 use cli::Command;
 use phantom_frame::config::{self, Config, Fault, LogFormat};
 use phantom_frame::server::log::{self, Format, LogGuard};
-use phantom_frame::server::{Handle, RunError, Server, StartError, describe};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use phantom_frame::server::{Handle, Inherited, RunError, Server, Start, StartError, describe};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 /// A fault in the configuration.
@@ -116,7 +116,7 @@ fn run_demo(port: u16) -> ExitCode {
 /// Runs until drained; `ready` is called once the proxy listens.
 fn serve(config: Config, log: LogGuard, ready: impl FnOnce(&Server)) -> ExitCode {
     describe(&config);
-    let code = match Server::bind(config) {
+    let code = match Server::bind_with(config, Inherited::take()) {
         Ok(server) => {
             ready(&server);
             match obey_signals(server.handle()) {
@@ -141,16 +141,23 @@ fn exit_code(ended: Result<(), RunError>) -> u8 {
     }
 }
 
-/// The first SIGTERM or SIGINT drains; the second ends the process at once.
+/// The first SIGTERM or SIGINT drains; the second ends the process at once. SIGUSR2 hands over to the
+/// program that is at our path now.
 fn obey_signals(handle: Handle) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let start = Start::of_this_process()?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR2])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for (count, signal) in signals.forever().enumerate() {
-            if count > 0 {
+        let mut is_leaving = false;
+        for signal in signals.forever() {
+            if signal == SIGUSR2 {
+                handle.upgrade(start.clone());
+            } else if is_leaving {
                 // As a shell reports a process that a signal has ended.
                 std::process::exit(128 + signal);
+            } else {
+                is_leaving = true;
+                handle.drain();
             }
-            handle.drain();
         }
     })?;
     Ok(())

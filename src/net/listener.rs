@@ -35,15 +35,52 @@ pub fn bind(
     let mut address = address;
     let mut listeners = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let socket = socket(address, dual_stack)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = net::TcpListener::from(socket);
+        let listener = join(address, dual_stack)?;
         address = listener.local_addr()?;
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// Brings a group of sockets that listen on the same address already, and were handed to us, to the
+/// number of `workers` at least.
+///
+/// What is missing joins the group; where the group does not allow it, because whoever made it did
+/// not set `SO_REUSEPORT`, several workers accept from one socket.
+///
+/// # Errors
+///
+/// No descriptor is left.
+pub fn complete(
+    mut group: Vec<net::TcpListener>,
+    workers: usize,
+    dual_stack: bool,
+) -> io::Result<Vec<net::TcpListener>> {
+    for listener in &group {
+        set_options(&SockRef::from(listener))?;
+    }
+    let Some(address) = group.first().map(net::TcpListener::local_addr).transpose()? else {
+        return Ok(group);
+    };
+    let given = group.len();
+    while group.len() < workers {
+        let joined = join(address, dual_stack);
+        let one = match (joined, group.get(group.len() % given)) {
+            (Err(_), Some(other)) => other.try_clone()?,
+            (joined, _) => joined?,
+        };
+        group.push(one);
+    }
+    Ok(group)
+}
+
+/// One more socket of a group.
+fn join(address: SocketAddr, dual_stack: bool) -> io::Result<net::TcpListener> {
+    let socket = socket(address, dual_stack)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Fails if anybody listens on `address`: `SO_REUSEPORT` alone would share it in silence with an

@@ -2,24 +2,32 @@
 
 use std::fmt;
 use std::io;
-use std::net::{self, IpAddr, SocketAddr};
+use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use sd_notify::NotifyState;
+
+use super::inherit::Inherited;
+use super::sockets::Sockets;
+use super::successor::Start;
 use super::{cores, limits};
 use crate::backend::resolve::{Name, Resolver};
 use crate::cache::compress::Compressor;
 use crate::cache::rules::KeyFn;
-use crate::config::{Accept, CacheStrategy, CompressStrategy, Config, DriverChoice};
+use crate::config::{CacheStrategy, CompressStrategy, Config, DriverChoice};
 use crate::control::{self, Control, Phase, Status};
 use crate::metrics::{Counters, Gauge, Loads};
-use crate::net::{clock, listener};
+use crate::net::clock;
 use crate::worker::{self, Message, Purger, Rung, Setup};
 
 /// How long the start waits for the names of backends to be resolved; later they still may be.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
+
+/// The patience with what a successor leaves to us: a century.
+const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Why the proxy could not start. Nothing is left running.
 #[derive(Debug)]
@@ -101,7 +109,12 @@ impl From<StartError> for RunError {
 #[derive(Debug)]
 enum Event {
     Drain,
-    WorkerEnded { panicked: bool },
+    Upgrade(Start),
+    /// The next process serves, or will not.
+    Succeeded(io::Result<()>),
+    WorkerEnded {
+        panicked: bool,
+    },
 }
 
 /// Asks a running server to drain; can be cloned and sent to any thread.
@@ -111,6 +124,15 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Starts the next process as `start` says, with this one's sockets, and drains without a deadline
+    /// once it serves; if it does not, nothing changes but the log.
+    ///
+    /// Returns at once. While one upgrade runs, another is ignored.
+    pub fn upgrade(&self, start: Start) {
+        // A server that has ended has nothing to hand over.
+        self.events.send(Event::Upgrade(start)).ok();
+    }
+
     /// Stops accepting, lets what runs finish within `drain_timeout`, then ends the run.
     ///
     /// Returns at once; a second call changes nothing.
@@ -125,37 +147,14 @@ impl Handle {
 pub struct Server {
     config: Arc<Config>,
     cpus: Vec<usize>,
-    /// By worker, then by address.
-    listeners: Vec<Vec<net::TcpListener>>,
-    addresses: Vec<SocketAddr>,
-    control: Bound,
+    sockets: Sockets,
+    inherited: Inherited,
     key_fn: Option<KeyFn>,
     mailboxes: Vec<flume::Receiver<Message>>,
     /// The other ends of the mailboxes.
     senders: Vec<flume::Sender<Message>>,
     inbox: Receiver<Event>,
     events: Sender<Event>,
-}
-
-/// The sockets of the control endpoint.
-#[derive(Debug, Default)]
-struct Bound {
-    listeners: Vec<net::TcpListener>,
-    addresses: Vec<SocketAddr>,
-}
-
-impl Bound {
-    fn bind(config: &Config) -> Result<Self, StartError> {
-        let mut bound = Self::default();
-        for bind in &config.control_binds {
-            let wanted = SocketAddr::new(*bind, config.control_port);
-            let group = listener::bind(wanted, 1, false)
-                .map_err(|error| StartError::Listen { address: wanted, error })?;
-            bound.addresses.extend(group.first().and_then(|own| own.local_addr().ok()));
-            bound.listeners.extend(group);
-        }
-        Ok(bound)
-    }
 }
 
 impl Server {
@@ -165,42 +164,22 @@ impl Server {
     ///
     /// An address or a CPU is not to be had; nothing is left bound.
     pub fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_with(config, Inherited::default())
+    }
+
+    /// As [`Server::bind`], and takes over the sockets of `inherited` that listen on a configured
+    /// address; once it serves, the predecessor is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::bind`].
+    pub fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
         let cpus = cores::choose(&config.runtime.cores).map_err(StartError::Config)?;
-        let mut listeners: Vec<Vec<net::TcpListener>> = cpus.iter().map(|_| Vec::new()).collect();
-        let mut addresses = Vec::with_capacity(config.binds.len());
-        let listeners_count = match config.runtime.accept {
-            Accept::Single => 1,
-            Accept::Balanced | Accept::Kernel => cpus.len(),
-        };
-        let has_ipv4 = config.binds.iter().any(IpAddr::is_ipv4);
-        for bind in &config.binds {
-            let wanted = SocketAddr::new(*bind, config.http_port);
-            // "::" alone serves IPv4 too, as operators expect; beside an IPv4 address it must not.
-            let dual_stack = bind.is_unspecified() && !has_ipv4;
-            let group = listener::bind(wanted, listeners_count, dual_stack)
-                .map_err(|error| StartError::Listen { address: wanted, error })?;
-            addresses.extend(group.first().and_then(|listener| listener.local_addr().ok()));
-            for (own, listener) in listeners.iter_mut().zip(group) {
-                own.push(listener);
-            }
-        }
-        let control = Bound::bind(&config)?;
+        let sockets = Sockets::bind(&config, cpus.len(), &mut inherited)?;
         let (senders, mailboxes) = cpus.iter().map(|_| flume::unbounded()).unzip();
         let (events, inbox) = channel();
-        let config = Arc::new(config);
-        let key_fn = None;
-        Ok(Self {
-            config,
-            cpus,
-            listeners,
-            addresses,
-            control,
-            key_fn,
-            mailboxes,
-            senders,
-            inbox,
-            events,
-        })
+        let (config, key_fn) = (Arc::new(config), None);
+        Ok(Self { config, cpus, sockets, inherited, key_fn, mailboxes, senders, inbox, events })
     }
 
     /// Names stored responses by this function.
@@ -212,13 +191,13 @@ impl Server {
 
     /// The addresses listened on, with the ports the kernel chose where 0 was configured.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.sockets.addresses
     }
 
     /// The addresses of the control endpoint, with the ports the kernel chose where 0 was configured;
     /// empty if there is none.
     pub fn control_addresses(&self) -> &[SocketAddr] {
-        &self.control.addresses
+        &self.sockets.control_addresses
     }
 
     /// The way to the workers for purges, from any thread. What is sent before they run waits for them.
@@ -253,14 +232,17 @@ impl Server {
             config: self.config,
             events: self.events,
         };
+        let heirlooms = self.sockets.heirlooms().map_err(StartError::System)?;
+        let Sockets { by_worker, addresses, control: control_sockets, control_addresses } =
+            self.sockets;
 
         let senders = self.senders;
         let mut fleet = Fleet::new(self.cpus.len(), shared.config.routes.len());
         // Before everything that takes time, so that it can tell of it; it ends after everything else.
-        let _control = shared.control(self.control.listeners, &senders, &fleet)?;
+        let control = shared.control(control_sockets, &senders, &fleet)?;
         let (_resolver, known) = resolve(&shared.config, &senders).map_err(StartError::System)?;
         let compressor = compressor(&shared.config).map_err(StartError::System)?;
-        let setups = self.listeners.into_iter().zip(self.cpus).zip(self.mailboxes);
+        let setups = by_worker.into_iter().zip(self.cpus).zip(self.mailboxes);
         for (index, ((listeners, cpu), mailbox)) in setups.enumerate() {
             let setup = Setup {
                 index,
@@ -288,14 +270,18 @@ impl Server {
                 }
             }
         }
-        for address in &self.addresses {
+        for address in &addresses {
             tracing::info!("HTTP proxy listening on {address}");
         }
-        for address in &self.control.addresses {
+        for address in &control_addresses {
             tracing::info!("Control server listening on {address}");
         }
         shared.status.set_phase(Phase::Ready);
-        shared.attend(&self.inbox, &senders, fleet).inspect_err(|_| dismiss(&senders))
+        // A predecessor that has gone already needs not be told.
+        self.inherited.tell_ready().ok();
+        notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
+        let house = House { fleet, control, heirlooms, is_upgrading: false, is_draining: false };
+        shared.attend(&self.inbox, &senders, house).inspect_err(|_| dismiss(&senders))
     }
 }
 
@@ -332,17 +318,21 @@ impl Shared {
         &self,
         inbox: &Receiver<Event>,
         senders: &[flume::Sender<Message>],
-        fleet: Fleet,
+        mut house: House,
     ) -> Result<(), RunError> {
-        let mut left = fleet.workers.len();
-        let mut draining = false;
+        let mut left = house.fleet.workers.len();
         while left > 0 {
             match inbox.recv() {
-                Ok(Event::Drain) if draining => {}
-                Ok(Event::Drain) => {
-                    draining = true;
-                    self.status.set_phase(Phase::Draining);
-                    self.drain(senders);
+                Ok(Event::Drain) => self.drain(senders, &mut house, self.config.drain_timeout),
+                Ok(Event::Upgrade(start)) => self.upgrade(&start, &mut house),
+                Ok(Event::Succeeded(Ok(()))) => {
+                    // From now on the control endpoint is the successor's: a purge must reach it.
+                    house.control = None;
+                    self.drain(senders, &mut house, FOR_EVER);
+                }
+                Ok(Event::Succeeded(Err(error))) => {
+                    house.is_upgrading = false;
+                    tracing::error!(%error, "The next process does not serve; this one goes on");
                 }
                 Ok(Event::WorkerEnded { panicked: false }) => left -= 1,
                 Ok(Event::WorkerEnded { panicked: true }) | Err(_) => {
@@ -350,9 +340,55 @@ impl Shared {
                 }
             }
         }
-        fleet.join();
+        house.fleet.join();
         Ok(())
     }
+
+    /// Starts the next process, and waits on a thread of its own until it serves.
+    fn upgrade(&self, start: &Start, house: &mut House) {
+        if house.is_upgrading || house.is_draining {
+            tracing::warn!("Not upgrading: the process is leaving, or an upgrade is on its way");
+            return;
+        }
+        let successor = match start.launch(&house.heirlooms) {
+            Ok(successor) => successor,
+            Err(error) => {
+                tracing::error!(%error, "The next process cannot be started; this one goes on");
+                return;
+            }
+        };
+        let pid = successor.pid();
+        tracing::info!(pid, "Upgrading: the next process has been started");
+        let events = self.events.clone();
+        let wait = move || {
+            let ready = successor.wait_until_ready();
+            if ready.is_ok() {
+                tracing::info!(pid, "The next process serves");
+                notify(&[NotifyState::MainPid(pid)]);
+            }
+            events.send(Event::Succeeded(ready)).ok();
+        };
+        match thread::Builder::new().name("upgrade".to_owned()).spawn(wait) {
+            Ok(_) => house.is_upgrading = true,
+            Err(error) => tracing::error!(%error, "No thread to wait for the next process on"),
+        }
+    }
+}
+
+/// Tells systemd, if it started us.
+fn notify(states: &[NotifyState<'_>]) {
+    // Without it there is nobody to tell.
+    sd_notify::notify(states).ok();
+}
+
+/// What ends with the process.
+struct House {
+    fleet: Fleet,
+    control: Option<Control>,
+    /// Second descriptors of all listening sockets, for a successor.
+    heirlooms: Vec<(&'static str, net::TcpListener)>,
+    is_upgrading: bool,
+    is_draining: bool,
 }
 
 impl Shared {
@@ -377,13 +413,23 @@ impl Shared {
         control::spawn(setup).map(Some).map_err(StartError::System)
     }
 
-    fn drain(&self, senders: &[flume::Sender<Message>]) {
-        let timeout = self.config.drain_timeout;
+    fn drain(&self, senders: &[flume::Sender<Message>], house: &mut House, timeout: Duration) {
+        if std::mem::replace(&mut house.is_draining, true) && timeout == FOR_EVER {
+            return;
+        }
+        self.status.set_phase(Phase::Draining);
+        // Kept open they would keep clients waiting that nobody will serve.
+        house.heirlooms.clear();
+        let patience = if timeout == FOR_EVER {
+            "when it has ended".to_owned()
+        } else {
+            format!("in {timeout:?}")
+        };
         tracing::info!(
             connections = self.connections.value(),
             tunnels = self.tunnels.value(),
             by_worker = ?self.loads.all(),
-            "Draining: not accepting any more, closing what is left in {timeout:?}",
+            "Draining: not accepting any more, closing what is left {patience}",
         );
         for sender in senders {
             // A worker that has ended has nothing left to drain.

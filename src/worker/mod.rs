@@ -234,11 +234,12 @@ async fn drain(draining: &Drain, until: Instant) {
 
 impl Drain {
     /// Waits until no connection is left; `false` if some are at `until`.
-    async fn is_empty_by(&self, until: Instant) -> bool {
+    async fn is_empty_by(&self, mut until: Instant) -> bool {
         loop {
-            // Another worker may have accepted a connection for this one before it drained itself.
+            // Another worker may have accepted a connection for this one before it drained itself,
+            // and patience may end sooner than was said.
             while let Ok(message) = self.mailbox.try_recv() {
-                carry_out(&self.shard, message);
+                until = carry_out(&self.shard, message).map_or(until, |sooner| sooner.min(until));
             }
             if self.is_empty() {
                 return true;

@@ -55,6 +55,9 @@ mod listen;
 // What the log says, in which order and form.
 #[cfg(test)]
 mod logs;
+// Binary upgrades: the next process takes the sockets over.
+#[cfg(test)]
+mod successor;
 // The binary as a process.
 #[cfg(test)]
 mod process;

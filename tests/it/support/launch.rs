@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -48,6 +49,11 @@ impl Launch {
     pub fn file(self, name: &str, text: &str) -> Self {
         fs::write(self.directory.path().join(name), text).expect("writing a file");
         self
+    }
+
+    /// The path of a file in the working directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// Writes `config.toml`, completed as [`Proxy::start`] does, and names it as the argument.

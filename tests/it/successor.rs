@@ -1,0 +1,155 @@
+//! Binary upgrades: SIGUSR2 hands the listening sockets to a new process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::control::get;
+use crate::support::tunnel::{ACCEPTED, echo, open, route_to};
+use crate::support::{Backend, BackendConn, Client, Driver, Launch, Proxy, eventually};
+
+/// Upgrades in a row.
+const UPGRADES: usize = 10;
+
+/// Connections served from one upgrade to the next, at about a thousand a second.
+const PER_UPGRADE: usize = 100;
+
+/// Processes that are not children of the test: ended when it ends.
+#[derive(Default)]
+struct Line(Vec<Pid>);
+
+impl Line {
+    /// Has the process `of` replaced by a new one, and waits until that one serves.
+    fn upgrade(&mut self, proxy: &Proxy, of: Pid) -> Pid {
+        kill_process(of, Signal::USR2).expect("it lives");
+        let count = self.0.len() + 1;
+        let started = proxy.wait_for_logs("Upgrading: the next process has been started", count);
+        let pid = number_behind(started.last().expect("a line"), "pid=");
+        let pid = Pid::from_raw(pid).expect("a process");
+        self.0.push(pid);
+        proxy.wait_for_logs("The next process serves", count);
+        pid
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            // Most have ended by then.
+            kill_process(*pid, Signal::KILL).ok();
+        }
+    }
+}
+
+fn number_behind(line: &str, mark: &str) -> i32 {
+    let rest = line.split(mark).nth(1).expect("the mark");
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
+}
+
+/// Clients that connect, ask and leave, until they are stopped.
+struct Crowd {
+    stop: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Crowd {
+    fn start(addr: SocketAddr) -> Self {
+        let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let one = || {
+            let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut client = Client::connect(addr);
+                    client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+                    assert_eq!(client.read_response().status, 200);
+                    served.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(8));
+                }
+            })
+        };
+        let threads = (0..8).map(|_| one()).collect();
+        Self { stop, served, threads }
+    }
+
+    fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Stops them. None may have failed.
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("no client was refused or cut off");
+        }
+    }
+}
+
+on_both_drivers! {
+    fn ten_upgrades_refuse_nobody_and_keep_a_tunnel(driver) {
+        let backend = Backend::scripted(either);
+        let mut proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let mut tunnel = open(&proxy);
+        let crowd = Crowd::start(proxy.addr());
+        let mut line = Line::default();
+        let mut pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("a process");
+        for round in 1..=UPGRADES {
+            pid = line.upgrade(&proxy, pid);
+            eventually("the clients go on", || crowd.served() >= round * PER_UPGRADE);
+        }
+        crowd.stop();
+        // The first process still carries its tunnel, and ends with it.
+        tunnel.send("still there");
+        assert_eq!(tunnel.read_exact(11), b"still there");
+        assert_eq!(Client::connect(proxy.addr()).get("/").text(), "ok");
+        kill_process(pid, Signal::TERM).expect("it lives");
+        drop(tunnel);
+        assert_eq!(proxy.wait_exit(), 0, "{:#?}", proxy.logs());
+    }
+
+    fn the_control_endpoint_moves_to_the_new_process(driver) {
+        let backend = Backend::scripted(either);
+        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let control = proxy.control_addr();
+        let pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("a process");
+        let mut line = Line::default();
+        // The old process drains for as long as this stays.
+        let _tunnel = open(&proxy);
+        line.upgrade(&proxy, pid);
+        proxy.wait_for_log("Draining: not accepting any more, closing what is left when it has ended");
+        for _ in 0..20 {
+            assert_eq!(get(&mut Client::connect(control), "/readyz").status, 200);
+        }
+    }
+}
+
+/// Echoes what comes through a tunnel, and answers everything else.
+fn either(conn: &mut BackendConn, _: usize) {
+    loop {
+        let Some(head) = conn.next_head() else { return };
+        if String::from_utf8_lossy(&head).contains("Upgrade: my-proto") {
+            conn.send(ACCEPTED);
+            return echo(conn);
+        }
+        conn.send("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 2\r\n\r\nok");
+    }
+}
+
+#[test]
+fn a_new_process_that_does_not_start_changes_nothing() {
+    let backend = Backend::scripted(either);
+    let launch = Launch::new().config(Driver::Epoll, &route_to(&backend.url()));
+    let config = launch.path("config.toml");
+    let mut proxy = launch.start();
+    std::fs::write(config, "nonsense").expect("writing the file");
+    proxy.signal(Signal::USR2);
+    let line = proxy.wait_for_log("The next process does not serve; this one goes on");
+    assert!(line.contains("exit status: 1"), "{line}");
+    assert_eq!(Client::connect(proxy.addr()).get("/").status, 200);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait_exit(), 0);
+}
