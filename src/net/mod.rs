@@ -11,6 +11,7 @@
 pub mod body;
 pub mod buffer;
 pub mod clock;
+pub mod failpoint;
 pub mod inbox;
 pub mod linger;
 pub mod listener;

@@ -13,7 +13,7 @@ use super::{converse, count, fetch, look_up};
 use crate::http1::framing::Framing;
 use crate::http1::head::{HeadScanner, RequestHead, Version};
 use crate::net::inbox::{HeadLimit, Size};
-use crate::net::{Buffer, Fired, ReadError, linger};
+use crate::net::{Buffer, Fired, ReadError, failpoint, linger};
 
 /// Requests of one connection after which the others of its core get a turn, when it had no reason to
 /// wait: a client may send thousands in one piece.
@@ -182,6 +182,9 @@ async fn reject(shard: &Shard, client: &mut Client, outcome: Outcome) -> Next {
 
 /// One request, from its head to its outcome.
 async fn one(shard: &Rc<Shard>, client: &mut Client, head: RequestHead<Buffer>) -> Next {
+    if cfg!(debug_assertions) && head.fields().has("phantom-frame-fail") {
+        failpoint::reach("connection");
+    }
     let (outcome, next) = match ask(&head) {
         Err(outcome) => (outcome, reject(shard, client, outcome).await),
         Ok(asked) => carry_out(shard, client, &head, asked).await,

@@ -27,7 +27,7 @@ use crate::cache::rules::KeyFn;
 use crate::config::Config;
 use crate::metrics::{Counters, Gauge, Loads};
 use crate::net::listener::Listener;
-use crate::net::{clock, sweeper};
+use crate::net::{clock, failpoint, sweeper};
 use crate::proxy::{self, Letter, Owner, Purge, Shard, fence, purge};
 use crate::tunnel::Ring;
 
@@ -267,6 +267,7 @@ async fn sweep(shard: Rc<Shard>) {
     }
     loop {
         monoio::time::sleep(interval).await;
+        failpoint::reach("worker");
         let now = clock::now();
         shard.sweeper.sweep(now);
         if let Some(ring) = &shard.ring {

@@ -55,6 +55,9 @@ mod listen;
 // What the log says, in which order and form.
 #[cfg(test)]
 mod logs;
+// What a defect of ours costs.
+#[cfg(test)]
+mod defects;
 // Binary upgrades: the next process takes the sockets over.
 #[cfg(test)]
 mod successor;

@@ -62,15 +62,7 @@ impl Crowd {
         let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let one = || {
             let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
-            thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let mut client = Client::connect(addr);
-                    client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-                    assert_eq!(client.read_response().status, 200);
-                    served.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(8));
-                }
-            })
+            thread::spawn(move || come_and_go(addr, &stop, &served))
         };
         let threads = (0..8).map(|_| one()).collect();
         Self { stop, served, threads }
@@ -86,6 +78,16 @@ impl Crowd {
         for thread in self.threads {
             thread.join().expect("no client was refused or cut off");
         }
+    }
+}
+
+fn come_and_go(addr: SocketAddr, stop: &AtomicBool, served: &AtomicUsize) {
+    while !stop.load(Ordering::Relaxed) {
+        let mut client = Client::connect(addr);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        assert_eq!(client.read_response().status, 200);
+        served.fetch_add(1, Ordering::Relaxed);
+        thread::sleep(Duration::from_millis(8));
     }
 }
 

@@ -17,6 +17,12 @@ pub fn front(driver: Driver, url: &str, more: &str) -> Proxy {
     Proxy::start(driver, &(route + &runtime(driver, 1)))
 }
 
+/// As [`front`], with an environment variable.
+pub fn front_with(driver: Driver, url: &str, variable: (&str, &str)) -> Proxy {
+    let route = format!("[server.app]\nproxy_url = \"{url}\"\n");
+    Proxy::start_with(driver, &(route + &runtime(driver, 1)), &[variable])
+}
+
 /// Starts a backend that answers each request with its method, target and body as text.
 pub fn telling() -> Backend {
     Backend::scripted(|conn, _| tell_all(conn))
