@@ -1,7 +1,8 @@
 //! Connecting to a backend: every address in turn, under one deadline.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub enum DialError {
     NoAddress,
     /// No address answered in time.
     Timeout,
+    /// No port is free toward it, from any of our addresses.
+    NoPort,
     /// Every address refused or failed; the last failure.
     Failed(io::Error),
     /// The process is leaving.
@@ -70,6 +73,7 @@ impl Backend {
             DialError::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 ConnectFailure::Refused
             }
+            DialError::NoPort => ConnectFailure::NoPort,
             DialError::Failed(_) => ConnectFailure::Other,
             // Our doing.
             DialError::Drain => return,
@@ -77,9 +81,28 @@ impl Backend {
         self.tally.of_route().connect_failed(failure);
     }
 
+    /// Begins to connect, from the next of our addresses that has a port left.
+    fn begin(&self, address: SocketAddr) -> Result<OwnedFd, DialError> {
+        let is_of_family = |source: &&IpAddr| source.is_ipv4() == address.is_ipv4();
+        let sources: Vec<_> = self.rules.sources.iter().filter(is_of_family).copied().collect();
+        for attempt in 0..sources.len().max(1) {
+            let turn = self.turn.get().wrapping_add(attempt);
+            let source = sources.get(turn % sources.len().max(1)).copied();
+            match start_connect(address, source) {
+                Ok(socket) => {
+                    self.turn.set(turn.wrapping_add(1));
+                    return Ok(socket);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+                Err(error) => return Err(DialError::Failed(error)),
+            }
+        }
+        Err(DialError::NoPort)
+    }
+
     async fn connect(&self, address: SocketAddr, until: Instant) -> Result<Connection, DialError> {
-        let socket = start_connect(address).map_err(DialError::Failed)?;
-        let connection = self.connection(Stream::new(socket).map_err(DialError::Failed)?);
+        let connection =
+            self.connection(Stream::new(self.begin(address)?).map_err(DialError::Failed)?);
         connection.watch.set(Some(until));
         let waited = connection.watch.guard(connection.stream.writable()).await;
         match waited.map_err(DialError::Failed)? {
@@ -119,6 +142,7 @@ mod tests {
         idle_max: 0,
         idle_age: Duration::ZERO,
         warm: 0,
+        sources: Vec::new(),
     };
 
     fn backend(addresses: &[SocketAddr]) -> Backend {

@@ -8,7 +8,7 @@ pub mod warm;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct Connection {
 }
 
 /// How connections to a backend are made and kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     /// The longest wait for a connection, over all addresses.
     pub connect_timeout: Duration,
@@ -41,6 +41,8 @@ pub struct Rules {
     pub idle_age: Duration,
     /// Connections made ahead of time.
     pub warm: usize,
+    /// Our addresses to connect from, in turn; none leaves it to the system.
+    pub sources: Vec<IpAddr>,
 }
 
 /// Where a backend counts: the place of its route among the counters of the worker.
@@ -67,6 +69,8 @@ pub struct Backend {
     addresses: RefCell<Arc<[SocketAddr]>>,
     /// Index of the address that answered last: tried first.
     preferred: Cell<usize>,
+    /// Which of our addresses is next.
+    turn: Cell<usize>,
     /// Have carried an exchange; the newest last.
     idle: RefCell<VecDeque<pool::Idle>>,
     /// Have carried nothing yet.
@@ -92,6 +96,7 @@ impl Backend {
             tally,
             addresses: RefCell::new(addresses),
             preferred: Cell::new(0),
+            turn: Cell::new(0),
             idle: RefCell::default(),
             warm: RefCell::default(),
             is_warming: Cell::new(false),

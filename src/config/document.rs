@@ -182,6 +182,7 @@ fn read_route(name: &str, keys: &Section) -> Route {
         backend: keys.required("proxy_url"),
         enable_websocket: keys.required("enable_websocket"),
         upgrade_protocols: keys.required("upgrade_protocols"),
+        source_addresses: keys.optional("source_addresses").unwrap_or_default(),
         warm_connections: keys.required("warm_connections"),
         host_header: keys.required("host_header"),
         forward_get_only: keys.required("forward_get_only"),

@@ -4,6 +4,7 @@
 //! and the backend all see what is left.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::backend_url::{BackendUrl, is_path_byte};
@@ -22,6 +23,8 @@ pub struct Route {
     pub enable_websocket: bool,
     /// To which protocols a request may upgrade when `enable_websocket` is true.
     pub upgrade_protocols: UpgradeProtocols,
+    /// Our addresses from which the backend is connected to, in turn; empty leaves it to the system.
+    pub source_addresses: Vec<IpAddr>,
     /// Connections made ahead of time by each worker; 0 to 1024.
     pub warm_connections: usize,
     /// What the backend reads in the `Host` field.

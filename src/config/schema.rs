@@ -314,6 +314,12 @@ pub(super) static KEYS: &[Key] = {
         key(Route, "warm_connections", Number { min: 0, max: 1024 }, "0")
             .doc("Connections kept ready for upgrades, per core: for backends that are slow to connect to.")
             .old(),
+        key(Route, "source_addresses", Addresses, "")
+            .doc(
+                "Addresses of this host to connect to the backend from, in turn: each has its own 28,000 \
+                 ports or so toward a backend. Unset: the system chooses one.",
+            )
+            .old(),
         key(Route, "host_header", Host, "\"preserve\"")
             .doc(
                 "The `Host` the backend sees: the client's (`preserve`), the one of \

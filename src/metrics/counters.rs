@@ -142,13 +142,16 @@ pub enum ConnectFailure {
     Timeout,
     /// It refused.
     Refused,
+    /// No port was free toward it.
+    NoPort,
     /// Whatever else the system said.
     Other,
 }
 
 impl ConnectFailure {
     /// Every failure, in the order of the enum.
-    pub const ALL: [Self; 4] = [Self::NoAddress, Self::Timeout, Self::Refused, Self::Other];
+    pub const ALL: [Self; 5] =
+        [Self::NoAddress, Self::Timeout, Self::Refused, Self::NoPort, Self::Other];
 
     /// The word in metrics.
     pub const fn label(self) -> &'static str {
@@ -156,6 +159,7 @@ impl ConnectFailure {
             Self::NoAddress => "no_address",
             Self::Timeout => "timeout",
             Self::Refused => "refused",
+            Self::NoPort => "no_port",
             Self::Other => "other",
         }
     }

@@ -1,10 +1,12 @@
 //! Listening sockets: one per worker and address, in one `SO_REUSEPORT` group.
 
 use std::io;
-use std::net::{self, SocketAddr};
+use std::net::{self, IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -118,14 +120,23 @@ fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)
 }
 
-/// A socket that has begun to connect to `address`, without blocking.
+/// A socket that has begun to connect to `address`, without blocking, from the address `source` if
+/// that is said.
+///
+/// The port is chosen when it connects, so that it need only be free toward `address`: one source has
+/// as many connections as it has ports to each backend, not to all together.
 ///
 /// # Errors
 ///
-/// The connect failed at once; try the next address.
-pub fn start_connect(address: SocketAddr) -> io::Result<OwnedFd> {
+/// `AddrNotAvailable`: no port is free, or `source` is not ours; try another source. Anything else: the
+/// connect failed at once; try the next address.
+pub fn start_connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
     let socket = new_socket(address)?;
     set_options(&SockRef::from(&socket))?;
+    if let Some(source) = source {
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
     match socket.connect(&address.into()) {
         Ok(()) => Ok(socket.into()),
         Err(error)

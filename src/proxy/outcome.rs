@@ -63,6 +63,8 @@ pub enum Outcome {
     ClientGone,
     /// No address of the backend accepts.
     BackendUnreachable,
+    /// No port is free to connect to the backend from.
+    NoPort,
     /// No address of the backend answered the connect in time.
     ConnectTimeout,
     /// The backend did not begin its answer in time.
@@ -109,6 +111,7 @@ impl Outcome {
         Self::BodyTimeout,
         Self::ClientGone,
         Self::BackendUnreachable,
+        Self::NoPort,
         Self::ConnectTimeout,
         Self::ResponseTimeout,
         Self::BackendClosed,
@@ -180,6 +183,7 @@ impl Outcome {
             Self::BackendUnreachable => {
                 row("backend_unreachable", Backend, 502, "The backend cannot be reached.")
             }
+            Self::NoPort => row("no_port", Proxy, 503, "No connection to the backend is free."),
             Self::ConnectTimeout => {
                 row("connect_timeout", Backend, 504, "The backend did not accept in time.")
             }
@@ -251,6 +255,7 @@ impl Outcome {
                 | Self::GetOnly
                 | Self::UpgradeRefused
                 | Self::BackendUnreachable
+                | Self::NoPort
                 | Self::ConnectTimeout
                 | Self::ResponseTimeout
                 | Self::BackendClosed
@@ -313,6 +318,7 @@ impl Outcome {
         match error {
             DialError::NoAddress | DialError::Failed(_) => Self::BackendUnreachable,
             DialError::Timeout => Self::ConnectTimeout,
+            DialError::NoPort => Self::NoPort,
             DialError::Drain => Self::Draining,
         }
     }

@@ -72,6 +72,7 @@ impl Record {
         let cause = match error {
             DialError::NoAddress => "the name has no address".to_owned(),
             DialError::Timeout => "timed out".to_owned(),
+            DialError::NoPort => "no port is free; more source_addresses give more".to_owned(),
             DialError::Failed(error) => error.to_string(),
             DialError::Drain => "shutting down".to_owned(),
         };

@@ -68,6 +68,7 @@ impl Outfit {
             idle_max: config.limits.pool_idle_max,
             idle_age: config.limits.pool_idle_age,
             warm: route.warm_connections,
+            sources: route.source_addresses.clone(),
         };
         let backend = |(index, (route, addresses)): (usize, (&Route, &Arc<[SocketAddr]>))| {
             let tally = Tally { counters: Arc::clone(&self.counters), route: index };

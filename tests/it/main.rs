@@ -58,6 +58,9 @@ mod logs;
 // What a defect of ours costs.
 #[cfg(test)]
 mod defects;
+// From where the backend is connected to.
+#[cfg(test)]
+mod sources;
 // Binary upgrades: the next process takes the sockets over.
 #[cfg(test)]
 mod successor;

@@ -73,6 +73,7 @@ fn a_route_has_the_defaults_of_the_original() {
         backend: BackendUrl::parse("http://localhost:8080").unwrap(),
         enable_websocket: true,
         upgrade_protocols: UpgradeProtocols::Any,
+        source_addresses: Vec::new(),
         warm_connections: 0,
         host_header: HostHeader::Preserve,
         forward_get_only: false,
