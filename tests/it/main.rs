@@ -55,6 +55,9 @@ mod listen;
 // What the log says, in which order and form.
 #[cfg(test)]
 mod logs;
+// What we depend on.
+#[cfg(test)]
+mod dependencies;
 // What a defect of ours costs.
 #[cfg(test)]
 mod defects;
