@@ -244,7 +244,7 @@ pub(super) async fn lend(shard: Rc<Shard>, loan: Loan) {
 }
 
 /// A stored response that is good enough, or one that must be confirmed, or nothing.
-fn stored(shard: &Shard, loan: &Loan, demand: &Demand) -> Result<Rc<Entry>, Option<Rc<Entry>>> {
+fn stored(shard: &Rc<Shard>, loan: &Loan, demand: &Demand) -> Result<Rc<Entry>, Option<Rc<Entry>>> {
     let Found::Entry(entry) = shard.cache.find(&loan.key, loan.request.fields()) else {
         return Err(None);
     };
@@ -252,6 +252,14 @@ fn stored(shard: &Shard, loan: &Loan, demand: &Demand) -> Result<Rc<Entry>, Opti
     let is_news = loan.newer_than.is_none_or(|moment| terms.received() > moment);
     match terms.reuse(demand, moment()) {
         Reuse::Fresh | Reuse::Stale if is_news => Ok(entry),
+        // For a client that has nothing; whoever confirms what he has wants it confirmed.
+        Reuse::StaleWhileRevalidate if loan.newer_than.is_none() => {
+            if !shard.flights.has(&loan.key) {
+                let base = Some(Rc::clone(&entry));
+                fill::launch(shard, loan.wish(demand, base, true), false);
+            }
+            Ok(entry)
+        }
         Reuse::Fresh | Reuse::Stale | Reuse::StaleWhileRevalidate | Reuse::Validate => {
             Err(Some(entry))
         }
@@ -271,16 +279,7 @@ fn flight(
             return (flight, false);
         }
     }
-    let wish = Wish {
-        route: loan.route,
-        key: loan.key.clone(),
-        request: loan.request.detach(),
-        front: loan.front.clone(),
-        demand: *demand,
-        base,
-        is_shared,
-        may_borrow: false,
-    };
+    let wish = loan.wish(demand, base, is_shared);
     (fill::launch(shard, wish, loan.has_leader), loan.has_leader)
 }
 
@@ -294,6 +293,22 @@ async fn news_or_nobody(loan: &Loan, flight: &Flight, seen: u64) -> bool {
         gone.as_mut().poll(cx).map(|_| false)
     })
     .await
+}
+
+impl Loan {
+    /// The same as a wish of this worker's own.
+    fn wish(&self, demand: &Demand, base: Option<Rc<Entry>>, is_shared: bool) -> Wish {
+        Wish {
+            route: self.route,
+            key: self.key.clone(),
+            request: self.request.detach(),
+            front: self.front.clone(),
+            demand: *demand,
+            base,
+            is_shared,
+            may_borrow: false,
+        }
+    }
 }
 
 /// Passes on what a fill brings; `true` if it was for others.
