@@ -313,7 +313,7 @@ impl Loan {
 
 /// Passes on what a fill brings; `true` if it was for others.
 async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, leads: bool) -> bool {
-    let _waiter = Waiter::new(flight, leads);
+    let waiter = Waiter::new(flight, leads);
     let mut informed = 0;
     loop {
         let seen = flight.version();
@@ -349,7 +349,7 @@ async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, leads: bool) -> bool {
                 if !leads && !is_his {
                     return true;
                 }
-                lend_body(loan, flight, &answer).await;
+                lend_body(loan, &waiter, &answer).await;
                 return false;
             }
         }
@@ -371,14 +371,14 @@ async fn lend_entry(loan: &Loan, entry: &Entry, how: How) {
     tell(loan, event).await;
 }
 
-async fn lend_body(loan: &Loan, flight: &Flight, answer: &Answer) {
+async fn lend_body(loan: &Loan, waiter: &Waiter<'_>, answer: &Answer) {
     let head = Head {
         whole: answer.whole.clone(),
         terms: answer.terms,
         choice: answer.choice.clone(),
         length: answer.length,
     };
-    let reader = Reader::new(flight);
+    let (flight, reader) = (waiter.flight, Reader::new(waiter));
     if !tell(loan, Event::Arriving(Box::new(head))).await {
         return;
     }

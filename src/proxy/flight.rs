@@ -145,7 +145,7 @@ pub(super) struct Flight {
     /// Counts changes, so that a client that looks away misses none.
     version: Cell<u64>,
     waiters: RefCell<Vec<Waker>>,
-    /// Where each client is in the body.
+    /// Where each client is in the body; those who wait for it stand at its beginning.
     readers: RefCell<Slab<u64>>,
     /// Whether the one who began it still waits.
     has_leader: Cell<bool>,
@@ -332,6 +332,13 @@ impl Flight {
     pub(super) fn pass_through(&self) {
         self.body.borrow_mut().is_passing = true;
         self.trim();
+        // Whoever wanted a part of it cannot wait for the whole any more.
+        self.wake();
+    }
+
+    /// Why the body broke off, if it did.
+    pub(super) fn failure(&self) -> Option<Outcome> {
+        self.body.borrow().failure
     }
 
     /// Whether the slowest reader is too far behind, once the body is not kept.
@@ -340,7 +347,8 @@ impl Flight {
         body.is_passing && body.end - body.start > WINDOW_BYTES
     }
 
-    /// Waits until there is room for more of a body that is not kept; `false` if nobody reads it.
+    /// Waits until there is room for more of a body that is not kept; `false` if nobody reads it or
+    /// waits for it.
     pub(super) async fn room(&self) -> bool {
         loop {
             self.trim();
@@ -413,15 +421,20 @@ fn next_capacity(last: Option<&Vec<u8>>, wanted: usize, length_left: Option<u64>
 /// Somebody who waits for a flight.
 #[derive(Debug)]
 pub(super) struct Waiter<'a> {
-    flight: &'a Flight,
+    /// What he waits for.
+    pub(super) flight: &'a Flight,
     leads: bool,
+    /// His place in the body until he reads: the fill may be far ahead before he has a turn, and what
+    /// it drops meanwhile he would miss.
+    place: Cell<Option<usize>>,
 }
 
 impl<'a> Waiter<'a> {
     /// One more; `leads` says that the flight was begun for him.
     pub(super) fn new(flight: &'a Flight, leads: bool) -> Self {
         flight.waiting.set(flight.waiting.get().map(|count| count + 1));
-        Self { flight, leads }
+        let place = Cell::new(Some(flight.readers.borrow_mut().insert(0)));
+        Self { flight, leads, place }
     }
 }
 
@@ -429,10 +442,13 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let flight = self.flight;
         flight.waiting.set(flight.waiting.get().map(|count| count.saturating_sub(1)));
+        if let Some(place) = self.place.take() {
+            flight.readers.borrow_mut().try_remove(place);
+        }
         if self.leads {
             flight.leader_left();
         }
-        if flight.waiting.get() == Some(0) {
+        if flight.waiting.get() == Some(0) || flight.is_passing() {
             flight.wake();
         }
     }
@@ -446,9 +462,11 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader at the beginning.
-    pub(super) fn new(flight: &'a Flight) -> Self {
-        let number = flight.readers.borrow_mut().insert(0);
+    /// A reader at the beginning, in the place of one who has waited.
+    pub(super) fn new(waiter: &Waiter<'a>) -> Self {
+        let flight = waiter.flight;
+        let number = waiter.place.take();
+        let number = number.unwrap_or_else(|| flight.readers.borrow_mut().insert(0));
         Self { flight, number }
     }
 
@@ -456,7 +474,13 @@ impl<'a> Reader<'a> {
     pub(super) fn read(&self, out: &mut Vec<u8>, bytes_max: usize) -> Progress {
         let body = self.flight.body.borrow();
         let mut readers = self.flight.readers.borrow_mut();
-        let Some(at) = readers.get_mut(self.number) else { return Progress::End };
+        let Some(at) = readers.get_mut(self.number) else {
+            return Progress::Broken(Outcome::Internal);
+        };
+        if *at < body.start {
+            // What comes next is not here any more: anything else would be taken for it.
+            return Progress::Broken(Outcome::Internal);
+        }
         let before = out.len();
         let mut offset = body.start;
         let slices = body.pieces.iter().map(Vec::as_slice);

@@ -68,7 +68,7 @@ pub(super) async fn follow(
     request: &Request<'_>,
     (flight, part): (&Rc<Flight>, Part<'_>),
 ) -> Result<Followed, Outcome> {
-    let _waiter = Waiter::new(flight, part.leads);
+    let waiter = Waiter::new(flight, part.leads);
     client.watch.set(None);
     let mut informed = 0;
     loop {
@@ -111,7 +111,7 @@ pub(super) async fn follow(
                 }
             }
             Turn::Stream(answer) => {
-                return stream(shard, client, request, (flight, &answer, &part))
+                return stream(shard, client, request, (&waiter, &answer, &part))
                     .await
                     .map(Followed::Done);
             }
@@ -170,7 +170,7 @@ async fn stream(
     shard: &Shard,
     client: &mut Client,
     request: &Request<'_>,
-    (flight, answer, part): (&Flight, &Answer, &Part<'_>),
+    (waiter, answer, part): (&Waiter<'_>, &Answer, &Part<'_>),
 ) -> Result<(Outcome, Next), Outcome> {
     let counters = &shard.counters.cache;
     if part.leads { &counters.miss } else { &counters.collapsed }.add(1);
@@ -192,7 +192,7 @@ async fn stream(
     }
     hit::write_head(&mut out, answer, request, &how);
 
-    let reader = Reader::new(flight);
+    let (flight, reader) = (waiter.flight, Reader::new(waiter));
     let mut sink =
         Sink { client, flight, reader, is_chunked, idle: shard.config.timeouts.body_idle };
     let sent = sink.send_all(&mut out).await;

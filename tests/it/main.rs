@@ -114,6 +114,9 @@ mod http_interim;
 // Large bodies in constant memory.
 #[cfg(test)]
 mod http_memory;
+// The cache under attack: poisoned keys, broken bodies, slow readers.
+#[cfg(test)]
+mod cache_review;
 // Bodies that move while they are made.
 #[cfg(test)]
 mod http_streaming;

@@ -1,0 +1,82 @@
+//! The cache under those who wish it ill: requests made to be stored for others, peers that stop or
+//! break off, bodies that outgrow what is kept.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::setup::{front, ok};
+use crate::support::{Backend, Client, GUARD, Gate, Peer};
+
+/// A body and its framing as one chunk.
+fn chunked(body: &str) -> String {
+    format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+}
+
+/// A text of more than a megabyte, no two parts of which are the same.
+fn numbers() -> String {
+    (0..200_000_u32).flat_map(|number| [number.to_string(), " ".to_owned()]).collect()
+}
+
+/// Connects from this address of the loopback network.
+fn connect_from(from: [u8; 4], to: SocketAddr) -> Peer {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("an address of loopback");
+    socket.connect_timeout(&to.into(), GUARD).expect("connecting");
+    Peer::new(TcpStream::from(socket), "client")
+}
+
+/// Answers every request with these lines and, as its body, the head of the request.
+fn echoing(lines: &'static str) -> Backend {
+    Backend::scripted(move |conn, _| {
+        while let Some(request) = conn.next_request() {
+            let body = request.head_text;
+            conn.send(format!(
+                "HTTP/1.1 200 OK\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+        }
+    })
+}
+
+on_both_drivers! {
+    fn a_body_that_outgrows_the_limit_reaches_its_client_whole(driver) {
+        let body = numbers();
+        let sent = body.clone();
+        let backend = Backend::scripted(move |conn, _| {
+            while conn.next_request().is_some() {
+                conn.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n");
+                conn.send(chunked(&sent));
+            }
+        });
+        let proxy = front(driver, &backend.url(), "[cache]\nmax_entry_bytes = \"64KiB\"");
+        for _ in 0..5 {
+            let answer = Client::connect(proxy.addr()).get("/large");
+            assert_eq!(answer.body.len(), body.len());
+            assert!(answer.text() == body, "the bytes are others");
+        }
+    }
+
+    fn a_range_of_what_outgrows_the_limit_is_answered_with_the_whole(driver) {
+        let body = numbers();
+        let sent = body.clone();
+        let backend = Backend::scripted(move |conn, _| {
+            while let Some(request) = conn.next_request() {
+                if request.field("if-none-match").is_none() {
+                    conn.send("HTTP/1.1 200 OK\r\nCache-Control: no-cache\r\nETag: \"1\"\r\nContent-Length: 3\r\n\r\nold");
+                } else {
+                    conn.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n");
+                    conn.send(chunked(&sent));
+                }
+            }
+        });
+        let proxy = front(driver, &backend.url(), "[cache]\nmax_entry_bytes = \"64KiB\"");
+        let mut client = Client::connect(proxy.addr());
+        assert_eq!(client.get("/").text(), "old");
+        client.send("GET / HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1\r\n\r\n");
+        let answer = client.read_response();
+        assert_eq!((answer.status, answer.body.len()), (200, body.len()));
+        assert!(answer.text() == body, "the bytes are others");
+    }
+}
