@@ -306,14 +306,17 @@ impl Conversation<'_> {
         }
     }
 
-    /// Passes on an interim response. A client that cannot take it will show when the answer comes.
+    /// Passes on an interim response. A client that does not take it gets nothing more.
     async fn interim(&self, head: &ResponseHead<Buffer>, client: &Stream, watch: &Watch) {
         if self.request.head.version() == Version::Http10 {
             return;
         }
         let mut out = self.shard.scratch.take_head();
         forward::informational(&mut out, head);
-        relay::send(client, watch, &out).await.ok();
+        if relay::send(client, watch, &out).await.is_err() {
+            // It may have got a part, which no final answer may follow.
+            client.shutdown_write();
+        }
         self.shard.scratch.give_back_head(out);
     }
 }

@@ -73,14 +73,8 @@ pub(super) async fn follow(
     let mut informed = 0;
     loop {
         let seen = flight.version();
-        while let Some(interim) = flight.interim(informed) {
-            informed += 1;
-            if request.head.version() == Version::Http11 {
-                client.watch.set_in(Some(shard.config.timeouts.head));
-                // A client that cannot take it will show when the answer comes.
-                relay::send(&client.stream, &client.watch, &interim).await.ok();
-                client.watch.set(None);
-            }
+        if !inform(shard, client, request, (flight, &mut informed)).await {
+            return Ok(Followed::Done((Outcome::ClientGone, Next::Drop)));
         }
         match flight.turn() {
             Turn::Wait => {
@@ -117,6 +111,27 @@ pub(super) async fn follow(
             }
         }
     }
+}
+
+/// Passes on the interim responses that have come; `false` if the client has not taken them: it may
+/// have got a part, which no final answer may follow.
+async fn inform(
+    shard: &Shard,
+    client: &Client,
+    request: &Request<'_>,
+    (flight, informed): (&Flight, &mut usize),
+) -> bool {
+    while let Some(interim) = flight.interim(*informed) {
+        *informed += 1;
+        if request.head.version() == Version::Http11 {
+            client.watch.set_in(Some(shard.config.timeouts.head));
+            if relay::send(&client.stream, &client.watch, &interim).await.is_err() {
+                return false;
+            }
+            client.watch.set(None);
+        }
+    }
+    true
 }
 
 /// Waits for news; `false` if the client has aborted meanwhile.
