@@ -100,6 +100,10 @@ pub(super) async fn follow(
             }
             // A part of it can be cut out when all of it is here.
             Turn::Stream(_) if part.demand.has_range() && !flight.is_passing() => {
+                if let Some(outcome) = flight.failure() {
+                    // Broken off for others; of this answer nothing was sent.
+                    return Err(outcome.status().map_or(Outcome::BackendClosed, |_| outcome));
+                }
                 if !has_changed(flight, seen, client).await {
                     return Ok(Followed::Done((Outcome::ClientGone, Next::Drop)));
                 }

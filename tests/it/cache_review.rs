@@ -79,4 +79,22 @@ on_both_drivers! {
         assert_eq!((answer.status, answer.body.len()), (200, body.len()));
         assert!(answer.text() == body, "the bytes are others");
     }
+
+    fn a_range_of_a_body_that_breaks_off_does_not_wait_for_ever(driver) {
+        let backend = Backend::scripted(|conn, _| {
+            while let Some(request) = conn.next_request() {
+                if request.field("if-none-match").is_none() {
+                    conn.send("HTTP/1.1 200 OK\r\nCache-Control: no-cache\r\nETag: \"1\"\r\nContent-Length: 3\r\n\r\nold");
+                } else {
+                    conn.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\nhalf");
+                    return;
+                }
+            }
+        });
+        let proxy = front(driver, &backend.url(), "");
+        let mut client = Client::connect(proxy.addr());
+        assert_eq!(client.get("/").text(), "old");
+        client.send("GET / HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1\r\n\r\n");
+        assert_eq!(client.read_response().status, 502);
+    }
 }
