@@ -205,6 +205,7 @@ async fn stream(
     if part.demand.is_conditional() && is_unchanged(request, answer) {
         client.status.set(304);
         hit::write_not_modified(&mut out, answer, request, &how);
+        client.watch.set_in(shard.config.timeouts.body_idle);
         let sent = relay::send(&client.stream, &client.watch, &out).await;
         shard.scratch.give_back_head(out);
         return Ok(sent.map_or((Outcome::ClientGone, Next::Drop), |()| filled(keep)));

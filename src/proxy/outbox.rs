@@ -6,13 +6,14 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::cache::disk::Extent;
 use crate::cache::entry::{Body, Entry, Packed};
 use crate::net::relay::WriteError;
-use crate::net::{Stream, Watch, relay};
+use crate::net::{Stream, Watch};
 
 /// Parts that one system call gathers.
 const SLICES_MAX: usize = 64;
@@ -86,12 +87,16 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// The client is gone or `watch` fired: close the connection.
+    /// The client is gone, or took nothing for as long as `watch` allows: close the connection.
     ///
     /// # Cancellation
     ///
     /// Part may have been sent: close the connection.
-    pub(super) async fn flush(&mut self, to: &Stream, watch: &Watch) -> Result<(), WriteError> {
+    pub(super) async fn flush(
+        &mut self,
+        to: &Stream,
+        watch: Patience<'_>,
+    ) -> Result<(), WriteError> {
         if self.is_empty() {
             return Ok(());
         }
@@ -103,7 +108,7 @@ impl Outbox {
         sent
     }
 
-    async fn send(&self, to: &Stream, watch: &Watch) -> Result<(), WriteError> {
+    async fn send(&self, to: &Stream, watch: Patience<'_>) -> Result<(), WriteError> {
         let mut run = Run::default();
         for part in &self.parts {
             if run.is_full() {
@@ -122,6 +127,24 @@ impl Outbox {
             }
         }
         run.send(to, watch).await
+    }
+}
+
+/// How long a client may take nothing. However long the whole takes is its own affair: a large answer
+/// takes a slow client longer than its next head may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience<'a> {
+    /// Fires when it is over.
+    pub watch: &'a Watch,
+    /// How long it is; `None` is for ever.
+    pub idle: Option<Duration>,
+}
+
+impl Patience<'_> {
+    /// Waits until the client takes more.
+    async fn writable(self, to: &Stream) -> Result<(), WriteError> {
+        self.watch.set_in(self.idle);
+        Ok(self.watch.guard(to.writable()).await??)
     }
 }
 
@@ -153,7 +176,7 @@ impl<'a> Run<'a> {
     async fn add(
         &mut self,
         to: &Stream,
-        watch: &Watch,
+        watch: Patience<'_>,
         slices: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), WriteError> {
         for slice in slices {
@@ -165,10 +188,20 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn send(&mut self, to: &Stream, watch: &Watch) -> Result<(), WriteError> {
-        let slices = self.slices.get_mut(..self.count).unwrap_or_default();
+    async fn send(&mut self, to: &Stream, watch: Patience<'_>) -> Result<(), WriteError> {
+        let mut slices = self.slices.get_mut(..self.count).unwrap_or_default();
         self.count = 0;
-        relay::send_all(to, watch, slices).await
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            match to.try_write_vectored(slices) {
+                Ok(count) => IoSlice::advance_slices(&mut slices, count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    watch.writable(to).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -188,7 +221,7 @@ fn within<'a>(pieces: &'a [Bytes], range: &Range<u64>) -> impl Iterator<Item = &
 
 async fn send_file(
     to: &Stream,
-    watch: &Watch,
+    watch: Patience<'_>,
     extent: &Extent,
     range: Range<u64>,
 ) -> Result<(), WriteError> {
@@ -199,7 +232,7 @@ async fn send_file(
             Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             Ok(count) => at += count as u64,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                watch.guard(to.writable()).await??;
+                watch.writable(to).await?;
             }
             Err(error) => return Err(error.into()),
         }

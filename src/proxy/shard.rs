@@ -5,12 +5,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::borrow::{self, Loan};
 use super::flight::Flights;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Patience};
 use super::pack::Packing;
 use super::record::Record;
 use super::upgrade::Owner;
@@ -158,6 +159,8 @@ pub struct Client {
     pub address: IpAddr,
     /// Whether `address` is one of `trusted_proxies`.
     pub is_trusted: bool,
+    /// How long it may take nothing of what it is sent.
+    idle: Option<Duration>,
     /// The route of the request that runs, for its counters.
     pub(super) route: Cell<Option<usize>>,
     /// The status with which the request that runs is answered, for its counters; 0 before that.
@@ -176,6 +179,7 @@ impl Shard {
             address,
             route: Cell::new(None),
             status: Cell::new(0),
+            idle: self.config.timeouts.body_idle,
             is_trusted: self.config.trusted_proxies.iter().any(|net| net.contains(&address)),
         }
     }
@@ -231,7 +235,8 @@ impl Client {
     ///
     /// Close the connection.
     pub(super) async fn flush(&mut self) -> Result<(), WriteError> {
-        self.outbox.flush(&self.stream, &self.watch).await
+        let patience = Patience { watch: &self.watch, idle: self.idle };
+        self.outbox.flush(&self.stream, patience).await
     }
 }
 

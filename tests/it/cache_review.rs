@@ -97,4 +97,68 @@ on_both_drivers! {
         client.send("GET / HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1\r\n\r\n");
         assert_eq!(client.read_response().status, 502);
     }
+
+    fn a_hit_may_take_longer_than_a_head(driver) {
+        let body = "x".repeat(6 << 20);
+        let sent = body.clone();
+        let backend = Backend::scripted(move |conn, _| {
+            while let Some(request) = conn.next_request() {
+                if request.target == "/large" {
+                    conn.send(format!(
+                        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {}\r\n\r\n",
+                        sent.len()
+                    ));
+                    conn.send(&sent);
+                }
+            }
+        });
+        let proxy = front(driver, &backend.url(), "[timeouts]\nhead = \"300ms\"");
+        assert_eq!(Client::connect(proxy.addr()).get("/large").body.len(), body.len());
+        let mut slow = Client::connect_with_receive_buffer(proxy.addr(), 8 * 1024);
+        slow.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(slow.read_response_head().status, 200);
+        // Two heads that never end take longer than one.
+        for _ in 0..2 {
+            let mut stalled = Client::connect(proxy.addr());
+            stalled.send("GET / HT");
+            assert_eq!(stalled.read_response().status, 408);
+        }
+        let got = slow.read_exact(body.len());
+        assert_eq!(got.len(), body.len());
+    }
+
+    fn a_client_that_reads_nothing_of_a_hit_is_given_up(driver) {
+        let body = "x".repeat(6 << 20);
+        let asked = std::sync::Arc::new(AtomicUsize::new(0));
+        let backend = Backend::scripted(move |conn, _| {
+            while let Some(request) = conn.next_request() {
+                if asked.fetch_add(1, Ordering::Relaxed) == 0 {
+                    conn.send(ok("first"));
+                    continue;
+                }
+                let age = if request.target == "/large" { "max-age=60" } else { "no-store" };
+                conn.send(format!(
+                    "HTTP/1.1 200 OK\r\nCache-Control: {age}\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                ));
+            }
+        });
+        let tables = "[timeouts]\nhead = \"300ms\"\nbody_idle = \"300ms\"";
+        let proxy = front(driver, &backend.url(), tables);
+        let mut other = Client::connect(proxy.addr());
+        other.get("/small");
+        other.get("/large");
+        let mut silent = Client::connect_with_receive_buffer(proxy.addr(), 8 * 1024);
+        silent.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let (got, _) = {
+            // Nothing is read until the proxy has had time to give up: two heads in a row.
+            for _ in 0..4 {
+                let mut stalled = Client::connect(proxy.addr());
+                stalled.send("GET / HT");
+                assert_eq!(stalled.read_response().status, 408);
+            }
+            silent.read_until_closed()
+        };
+        assert!(got.len() < 6 << 20, "{}", got.len());
+    }
 }
