@@ -9,7 +9,11 @@ use super::sweeper::Watch;
 use crate::http1::chunked::Decoder;
 use crate::http1::framing::Framing;
 
-/// Bytes read without a wait before others of the core get a turn.
+/// Bytes read without a wait after which the others of this core get a turn: a backend may send faster
+/// than we read for as long as it likes.
+const BYTES_PER_TURN: usize = 256 * 1024;
+
+/// Bytes read after which a reader rests where the driver makes it necessary.
 const BYTES_PER_STINT: usize = 1 << 20;
 
 /// A body that is being read.
@@ -22,6 +26,7 @@ pub struct BodyReader<'a> {
     state: State,
     /// Bytes at the front of the inbox that were given out and are consumed by the next call.
     given: usize,
+    turn_bytes: usize,
     stint_bytes: usize,
 }
 
@@ -48,7 +53,7 @@ impl<'a> BodyReader<'a> {
             Framing::Chunked => State::Chunked(Box::new(Decoder::new(TRAILER_BYTES_MAX))),
             Framing::UntilClose => State::UntilClose,
         };
-        Self { from, inbox, watch, idle, state, given: 0, stint_bytes: 0 }
+        Self { from, inbox, watch, idle, state, given: 0, turn_bytes: 0, stint_bytes: 0 }
     }
 
     /// Returns the next piece, never empty; `None` at the end of the body. What follows the body
@@ -106,16 +111,24 @@ impl<'a> BodyReader<'a> {
         if !self.inbox.is_empty() {
             return Ok(self.inbox.filled().len());
         }
-        self.watch.set_in(self.idle);
-        let count = match self.inbox.read_now(self.from, Size::Large)? {
-            Some(count) => count,
-            None => self.inbox.fill(self.from, self.watch, Size::Large).await?,
-        };
-        self.stint_bytes += count;
         if self.stint_bytes >= BYTES_PER_STINT {
             self.stint_bytes = 0;
             self.watch.rest().await;
         }
+        self.watch.set_in(self.idle);
+        let now = if self.turn_bytes < BYTES_PER_TURN {
+            self.inbox.read_now(self.from, Size::Large)?
+        } else {
+            None
+        };
+        let count = if let Some(count) = now {
+            count
+        } else {
+            self.turn_bytes = 0;
+            self.inbox.fill(self.from, self.watch, Size::Large).await?
+        };
+        self.turn_bytes += count;
+        self.stint_bytes += count;
         Ok(count)
     }
 }
