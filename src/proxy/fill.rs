@@ -28,6 +28,10 @@ use crate::net::{BodyReader, Buffer};
 /// Interim responses (1xx) passed on before an answer. Arbitrary; more than any server sends.
 const INTERIM_MAX: usize = 32;
 
+/// Fields that tell a backend which client asks. What else is said on a client's behalf is part of the
+/// key.
+const ADDRESS_FIELDS: [&str; 2] = ["x-forwarded-for", "forwarded"];
+
 /// Carries out what `flight` wishes for; its stage tells how it ended.
 ///
 /// # Cancellation
@@ -251,6 +255,10 @@ fn terms<B: AsRef<[u8]>>(
     let choice = match Vary::of(fields) {
         VaryKind::None => None,
         VaryKind::Star => return None,
+        // What we say there ourselves is another thing for every client.
+        VaryKind::Names(vary) if vary.names().any(|name| ADDRESS_FIELDS.contains(&name)) => {
+            return None;
+        }
         VaryKind::Names(vary) => {
             let secondary = vary.secondary(wish.request.fields())?;
             Some(Choice { vary, secondary })

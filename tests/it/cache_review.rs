@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::setup::{front, ok};
-use crate::support::{Backend, Client, GUARD, Gate, Peer};
+use crate::support::{Backend, Client, GUARD, Gate, Peer, Proxy};
 
 /// A body and its framing as one chunk.
 fn chunked(body: &str) -> String {
@@ -96,6 +96,24 @@ on_both_drivers! {
         assert_eq!(client.get("/").text(), "old");
         client.send("GET / HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1\r\n\r\n");
         assert_eq!(client.read_response().status, 502);
+    }
+
+    fn a_page_that_varies_by_where_clients_come_from_is_not_shared(driver) {
+        for name in ["X-Forwarded-For", "Forwarded"] {
+            let lines: &str = match name {
+                "Forwarded" => "Cache-Control: max-age=60\r\nVary: Forwarded\r\n",
+                _ => "Cache-Control: max-age=60\r\nVary: x-forwarded-for\r\n",
+            };
+            let backend = echoing(lines);
+            let proxy = front(driver, &backend.url(), "");
+            for from in [[127, 0, 0, 1], [127, 0, 0, 2]] {
+                let mut client = connect_from(from, proxy.addr());
+                client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                let page = client.read_response();
+                let [a, b, c, d] = from;
+                assert!(page.text().contains(&format!("{a}.{b}.{c}.{d}")), "{name}: {page:?}");
+            }
+        }
     }
 
     fn a_hit_may_take_longer_than_a_head(driver) {
