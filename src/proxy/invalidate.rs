@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::look_up::write_key;
+use super::look_up::{site, write_key};
 use super::serve::Request;
 use super::shard::{Letter, Shard};
 use crate::cache::invalidated_targets;
@@ -33,7 +33,7 @@ pub(super) async fn run(shard: &Shard, request: &Request<'_>, answer: Fields<'_>
         key::write(
             &mut key,
             request.route,
-            asked.authority,
+            site(request),
             Name::Usual { path, query: parts.next() },
         );
         keys.push(key.as_slice().into());

@@ -10,7 +10,7 @@ use super::serve::{Next, Request};
 use super::shard::{Client, Shard, moment};
 use super::{borrow, fetch, fill};
 use crate::cache::entry::Entry;
-use crate::cache::key::{self, Name};
+use crate::cache::key::{self, Name, Site};
 use crate::cache::local::Found;
 use crate::cache::rules::RequestInfo;
 use crate::cache::{Demand, Forwarded, Reuse, Status, conditional};
@@ -19,6 +19,9 @@ use crate::http1::forward;
 /// How often a request may find out that what it waited for is not for it, before it asks the
 /// backend for itself.
 const TURNS_MAX: usize = 4;
+
+/// Fields that make some backends take a GET for another method.
+const METHOD_FIELDS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// Answers from the cache, or through it. `Ok` after an answer has begun or waits in the outbox.
 ///
@@ -54,6 +57,13 @@ enum Sought {
     Answered((Outcome, Next)),
     /// The backend must be asked, or asked again.
     Nothing(Lack),
+}
+
+/// Whether the backend may be told something else than what such requests are told apart by: its answer
+/// is for nobody else.
+fn is_odd(request: &Request<'_>) -> bool {
+    let fields = request.head.fields();
+    forward::withholds(fields) || METHOD_FIELDS.iter().any(|name| fields.has(name))
 }
 
 /// What the store lacks.
@@ -111,6 +121,9 @@ async fn fetch_through(
     }
     if client.flush().await.is_err() {
         return Ok((Outcome::ClientGone, Next::Drop));
+    }
+    if is_odd(request) {
+        lack = Lack { why: Forwarded::Bypass, base: None };
     }
     for _ in 0..TURNS_MAX {
         // A part of something unknown, or a head without a body, is nothing to store.
@@ -173,6 +186,7 @@ fn refresh(
     (demand, key, entry): (&Demand, &[u8], &Rc<Entry>),
 ) {
     if !shard.flights.has(key)
+        && !is_odd(request)
         && let Ok(wish) = wish(shard, client, request, (demand, key, Some(entry)))
     {
         fill::launch(shard, wish, false);
@@ -185,8 +199,14 @@ fn wish(
     request: &Request<'_>,
     (demand, key, base): (&Demand, &[u8], Option<&Rc<Entry>>),
 ) -> Result<Wish, Outcome> {
+    let mut next_hop = fetch::next_hop(shard, client, request)?;
+    let authority = key::canonical(next_hop.authority);
+    if std::ptr::eq(next_hop.host, next_hop.authority) {
+        next_hop.host = &authority;
+    }
+    next_hop.authority = &authority;
     let mut front = shard.scratch.take_head();
-    forward::fill_request(&mut front, request.head, &fetch::next_hop(shard, client, request)?);
+    forward::fill_request(&mut front, request.head, &next_hop);
     let wish = Wish {
         route: request.route,
         key: key.into(),
@@ -209,7 +229,13 @@ pub(super) fn write_key(shard: &Shard, out: &mut Vec<u8>, request: &Request<'_>)
         Some(made) => Name::Made(made.as_bytes()),
         None => Name::Usual { path: request.path, query: target.query },
     };
-    key::write(out, request.route, target.authority, name);
+    key::write(out, request.route, site(request), name);
+}
+
+/// What a request calls the place of what it asks for.
+pub(super) fn site<'a>(request: &Request<'a>) -> Site<'a> {
+    let trusted = request.is_trusted.then(|| request.head.fields());
+    Site { authority: request.asked.target.authority, trusted }
 }
 
 /// What the key function of the library's user calls a request.

@@ -45,6 +45,8 @@ pub(super) struct Request<'a> {
     pub route: usize,
     /// The path behind the mount prefix.
     pub path: &'a [u8],
+    /// Whether the client is trusted to say where the request comes from.
+    pub is_trusted: bool,
 }
 
 impl<'a> Request<'a> {
@@ -222,7 +224,8 @@ async fn carry_out(
     if decision.action != Action::LookUp && client.flush().await.is_err() {
         return (Outcome::ClientGone, Next::Drop);
     }
-    let request = Request { head, asked, route: decision.route, path: decision.path };
+    let (route, path, is_trusted) = (decision.route, decision.path, client.is_trusted);
+    let request = Request { head, asked, route, path, is_trusted };
     let done = match decision.action {
         Action::LookUp => look_up::run(shard, client, &request).await,
         Action::Pass => fetch::run(shard, client, &request, None).await,

@@ -116,6 +116,57 @@ on_both_drivers! {
         }
     }
 
+    fn what_a_trusted_proxy_says_of_the_client_is_part_of_the_key(driver) {
+        let backend = echoing("Cache-Control: max-age=60\r\n");
+        let toml = format!(
+            "trusted_proxies = [\"127.0.0.1\"]\n[server.app]\nproxy_url = \"{}\"\n",
+            backend.url()
+        );
+        let proxy = Proxy::start(driver, &toml);
+        let mut client = Client::connect(proxy.addr());
+        for line in [
+            "X-Forwarded-Proto: http",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: evil.example",
+            "X-Forwarded-Port: 8443",
+            "Forwarded: for=1.2.3.4;proto=https",
+        ] {
+            client.send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n"));
+            let page = client.read_response();
+            assert!(page.text().contains(line), "{line}: {page:?}");
+        }
+        let page = client.get("/");
+        assert!(!page.text().contains("evil"), "{page:?}");
+        assert!(!page.text().contains("https"), "{page:?}");
+    }
+
+    fn a_field_that_connection_names_does_not_choose_what_is_stored(driver) {
+        let backend = echoing("Cache-Control: max-age=60\r\nVary: Accept-Language\r\n");
+        let proxy = front(driver, &backend.url(), "");
+        let mut client = Client::connect(proxy.addr());
+        client.send(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nAccept-Language: de\r\n\
+             Connection: Accept-Language\r\n\r\n",
+        );
+        assert!(!client.read_response().text().contains("Accept-Language: de"));
+        client.send("GET / HTTP/1.1\r\nHost: localhost\r\nAccept-Language: de\r\n\r\n");
+        let page = client.read_response();
+        assert!(page.text().contains("Accept-Language: de"), "{page:?}");
+    }
+
+    fn the_spelling_of_a_host_is_not_stored_for_others(driver) {
+        for spelling in ["EXAMPLE.com", "example.com:80", "example.com:", "example.com."] {
+            let backend = echoing("Cache-Control: max-age=60\r\n");
+            let proxy = front(driver, &backend.url(), "");
+            let mut client = Client::connect(proxy.addr());
+            client.send(format!("GET / HTTP/1.1\r\nHost: {spelling}\r\n\r\n"));
+            client.read_response();
+            client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+            let page = client.read_response();
+            assert!(!page.text().contains(&format!("Host: {spelling}\r\n")), "{page:?}");
+        }
+    }
+
     fn a_hit_may_take_longer_than_a_head(driver) {
         let body = "x".repeat(6 << 20);
         let sent = body.clone();

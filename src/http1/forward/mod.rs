@@ -12,7 +12,7 @@ mod trailers;
 
 use std::io::Write as _;
 
-pub use request::{NextHop, fill_request, request, upgrade_request};
+pub use request::{NextHop, fill_request, request, told, upgrade_request, withholds};
 pub use response::{Connection, ReplyFraming, ResponseForward, informational, response, switching};
 pub use stored::{not_modified, packed, partial, stored, updated};
 pub use trailers::trailers;

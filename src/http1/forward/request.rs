@@ -7,7 +7,7 @@ use std::{io::Write as _, net::IpAddr};
 
 use super::{Named, write_field, write_framing};
 use crate::http1::{
-    field::{Fields, is, is_hop_by_hop, starts_folded},
+    field::{Field, Fields, is, is_hop_by_hop, starts_folded},
     framing::Framing,
     head::{RequestHead, Version},
 };
@@ -146,7 +146,7 @@ impl Rules<'_> {
         if ["host", "content-length", "transfer-encoding"].iter().any(|ours| is(name, ours)) {
             return false;
         }
-        if is(name, "forwarded") || starts_folded(name, "x-forwarded-") {
+        if is_about_clients(name) {
             return self.client_is_trusted && may_stay(name);
         }
         if self.is_fill && narrows(name) {
@@ -155,8 +155,9 @@ impl Rules<'_> {
         if is_hop_by_hop(name) {
             return self.upgrade.is_some_and(|upgrade| upgrade.keeps(name));
         }
-        // HTTP/1.0 knows no 100: a server must ignore its Expect (RFC 9110 §10.1.1).
-        let is_void = is(name, "expect") && self.version == Version::Http10;
+        // HTTP/1.0 knows no 100: a server must ignore its Expect (RFC 9110 §10.1.1). And whoever asks
+        // for others has no body to hold back.
+        let is_void = is(name, "expect") && (self.version == Version::Http10 || self.is_fill);
         !is_void && !is_about_proxies(name) && !self.named.has(name)
     }
 }
@@ -165,6 +166,24 @@ impl Upgrade {
     fn keeps(self, name: &[u8]) -> bool {
         is(name, "upgrade") || self.with_settings && is(name, "http2-settings")
     }
+}
+
+/// Returns what a trusted client's request says about itself and is passed on on its word: a cache must
+/// tell such requests apart. The list of addresses is not part of it.
+pub fn told(fields: Fields<'_>) -> impl Iterator<Item = Field<'_>> {
+    fields.iter().filter(|field| is_about_clients(field.name) && may_stay(field.name))
+}
+
+/// Returns whether the request's Connection field names fields that would be passed on otherwise.
+///
+/// The client has them and the backend does not get them: they must not count as what an answer was
+/// chosen by.
+pub fn withholds(fields: Fields<'_>) -> bool {
+    Named::of(fields).fields.is_some()
+}
+
+fn is_about_clients(name: &[u8]) -> bool {
+    is(name, "forwarded") || starts_folded(name, "x-forwarded-")
 }
 
 /// Returns whether a trusted client's `Forwarded` or `X-Forwarded` field stays as it is.
