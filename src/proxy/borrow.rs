@@ -236,7 +236,7 @@ pub(super) async fn lend(shard: Rc<Shard>, loan: Loan) {
             Err(base) => base,
         };
         let (flight, leads) = flight(&shard, &loan, (&demand, base));
-        if !lend_flight(&loan, &flight, leads).await {
+        if !lend_flight(&loan, &flight, (leads, &demand)).await {
             return;
         }
     }
@@ -312,7 +312,7 @@ impl Loan {
 }
 
 /// Passes on what a fill brings; `true` if it was for others.
-async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, leads: bool) -> bool {
+async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, (leads, demand): (bool, &Demand)) -> bool {
     let waiter = Waiter::new(flight, leads);
     let mut informed = 0;
     loop {
@@ -336,8 +336,8 @@ async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, leads: bool) -> bool {
                 return false;
             }
             Turn::Serve(entry, how) => {
-                let is_for_all = how == How::InNeed || is_fresh(entry.terms(), moment());
-                let is_his = is_for_all && entry.suits(loan.request.fields());
+                let is_for_him = how.is_for(entry.terms(), demand, moment());
+                let is_his = is_for_him && entry.suits(loan.request.fields());
                 if !leads && !is_his {
                     return true;
                 }
@@ -345,7 +345,7 @@ async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, leads: bool) -> bool {
                 return false;
             }
             Turn::Stream(answer) => {
-                let is_his = answer.is_for_all && answer.suits(loan.request.fields());
+                let is_his = answer.is_for(demand) && answer.suits(loan.request.fields());
                 if !leads && !is_his {
                     return true;
                 }
@@ -354,10 +354,6 @@ async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, leads: bool) -> bool {
             }
         }
     }
-}
-
-fn is_fresh(terms: Terms, now: Moment) -> bool {
-    terms.reuse(&Demand::default(), now) == Reuse::Fresh
 }
 
 async fn lend_entry(loan: &Loan, entry: &Entry, how: How) {

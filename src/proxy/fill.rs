@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 
-use super::flight::{Answer, Flight, Handoff, How, Span, Stage, Wish};
+use super::flight::{Answer, Flight, Handoff, How, Need, Span, Stage, Wish};
 use super::outcome::Outcome;
 use super::record::About;
 use super::shard::{Shard, moment};
@@ -80,8 +80,8 @@ pub(super) fn in_need(flight: &Flight, outcome: Outcome) {
     let now = moment();
     let demand = &flight.wish.demand;
     match &flight.wish.base {
-        Some(base) if base.terms().may_serve_disconnected(demand, now) => {
-            flight.advance(Stage::Settled(Rc::clone(base), How::InNeed));
+        Some(base) if Need::Silent.permits(base.terms(), demand, now) => {
+            flight.advance(Stage::Settled(Rc::clone(base), How::InNeed(Need::Silent)));
         }
         _ => flight.fail(outcome),
     }
@@ -110,9 +110,9 @@ async fn fly(shard: &Shard, flight: &Flight) -> Result<(), Outcome> {
     let now = span.received;
     if let Some(base) = &flight.wish.base
         && matches!(status, 500 | 502..=504)
-        && base.terms().may_serve_on_error(&flight.wish.demand, now)
+        && Need::Failing.permits(base.terms(), &flight.wish.demand, now)
     {
-        flight.advance(Stage::Settled(Rc::clone(base), How::InNeed));
+        flight.advance(Stage::Settled(Rc::clone(base), How::InNeed(Need::Failing)));
         return Ok(());
     }
     match storable(shard, flight, &head, span) {

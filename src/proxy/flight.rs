@@ -14,9 +14,10 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::outcome::Outcome;
+use super::shard::moment;
 use crate::backend::Connection;
 use crate::cache::entry::{Choice, Entry};
-use crate::cache::{Demand, Moment, Terms};
+use crate::cache::{Demand, Moment, Reuse, Terms};
 use crate::http1::field::Fields;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::net::Buffer;
@@ -59,9 +60,46 @@ pub(super) enum How {
     /// Confirmed by the backend.
     Confirmed,
     /// The backend failed, and the old one may still be used.
-    InNeed,
+    InNeed(Need),
     /// Handed over by another worker.
     Borrowed,
+}
+
+/// How a backend failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// It gave no usable answer.
+    Silent,
+    /// It said that it has failed.
+    Failing,
+}
+
+impl Need {
+    /// Whether a request with this `demand` may be answered with a stored response instead.
+    pub(super) fn permits(self, terms: Terms, demand: &Demand, now: Moment) -> bool {
+        match self {
+            Self::Silent => terms.may_serve_disconnected(demand, now),
+            Self::Failing => terms.may_serve_on_error(demand, now),
+        }
+    }
+}
+
+impl How {
+    /// Whether others than the one who began the fill may have what came out of it.
+    pub(super) fn is_for(self, terms: Terms, demand: &Demand, now: Moment) -> bool {
+        match self {
+            Self::InNeed(need) => need.permits(terms, demand, now),
+            Self::Fetched | Self::Confirmed | Self::Borrowed => is_for(terms, demand, now),
+        }
+    }
+}
+
+/// Whether a response that has just come may be given to others, and to one with this `demand`.
+///
+/// What only those may have who are asked about by name is not shared with them.
+pub(super) fn is_for(terms: Terms, demand: &Demand, now: Moment) -> bool {
+    terms.reuse(&Demand::default(), now) == Reuse::Fresh
+        && (!demand.is_authorized() || terms.reuse(demand, now) == Reuse::Fresh)
 }
 
 /// How far a fill is.
@@ -541,7 +579,7 @@ impl Flights {
         let of_key = flights.get(key)?;
         let joinable = |flight: &&Rc<Flight>| {
             flight.is_joinable()
-                && flight.may_suit(request, known)
+                && flight.may_suit(request, (known, demand))
                 // What was sent before the request is no answer to one that wants it confirmed.
                 && (flight.is_asked() || !demand.no_cache())
         };
@@ -589,13 +627,13 @@ impl Flight {
 
     /// Whether its answer may suit a request with these fields. `known` is the newest entry under the
     /// same key: its Vary is the best guess until there is an answer.
-    fn may_suit(&self, request: Fields<'_>, known: Option<&Entry>) -> bool {
+    fn may_suit(&self, request: Fields<'_>, (known, demand): (Option<&Entry>, &Demand)) -> bool {
         match &*self.stage() {
             Stage::Asked => known.and_then(Entry::choice).is_none_or(|choice| {
                 let mine = choice.vary.secondary(self.wish.request.fields());
                 mine.is_some_and(|mine| choice.vary.matches(&mine, request))
             }),
-            Stage::Arriving(answer) => answer.is_for_all && answer.suits(request),
+            Stage::Arriving(answer) => answer.is_for(demand) && answer.suits(request),
             Stage::Settled(..) | Stage::Unstorable(_) | Stage::Failed(_) => false,
         }
     }
@@ -605,6 +643,11 @@ impl Answer {
     /// Its head without the line end that ends it.
     pub(super) fn front(&self) -> &[u8] {
         self.whole.get(..self.whole.len().saturating_sub(2)).unwrap_or_default()
+    }
+
+    /// Whether a request with this `demand` may have it, although it was not fetched for that.
+    pub(super) fn is_for(&self, demand: &Demand) -> bool {
+        self.is_for_all && (!demand.is_authorized() || is_for(self.terms, demand, moment()))
     }
 
     /// Whether it is an answer to a request with these fields.

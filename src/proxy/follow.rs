@@ -14,7 +14,7 @@ use super::serve::{Next, Request};
 use super::shard::{Client, Shard, moment};
 use crate::cache::conditional::{self, Representation};
 use crate::cache::entry::Entry;
-use crate::cache::{Demand, Forwarded, Reuse, Status};
+use crate::cache::{Demand, Forwarded, Status};
 use crate::http1::chunked::{LAST_CHUNK, chunk_head};
 use crate::http1::head::Version;
 use crate::net::relay;
@@ -94,7 +94,9 @@ pub(super) async fn follow(
                 return Ok(serve(shard, client, request, (&entry, how, &part)));
             }
             Turn::Stream(answer)
-                if !part.may_have(answer.is_for_all && answer.suits(request.head.fields())) =>
+                if !part.may_have(
+                    answer.is_for(part.demand) && answer.suits(request.head.fields()),
+                ) =>
             {
                 return Ok(Followed::Again);
             }
@@ -165,19 +167,19 @@ fn serve(
     (entry, how, part): (&Rc<Entry>, How, &Part<'_>),
 ) -> Followed {
     let now = moment();
-    let is_for_all =
-        how == How::InNeed || entry.terms().reuse(&Demand::default(), now) == Reuse::Fresh;
-    if !part.may_have(is_for_all && entry.suits(request.head.fields())) {
+    let is_for_him = how.is_for(entry.terms(), part.demand, now);
+    if !part.may_have(is_for_him && entry.suits(request.head.fields())) {
         return Followed::Again;
     }
     let counters = &shard.counters.cache;
     let (code, counter) = match how {
         How::Fetched | How::Borrowed => (entry.head().status(), &counters.miss),
         How::Confirmed => (304, &counters.revalidated),
-        How::InNeed => (504, &counters.stale),
+        How::InNeed(_) => (504, &counters.stale),
     };
     if part.leads { counter } else { &counters.collapsed }.add(1);
-    let status = status(part, code, how != How::InNeed).with_ttl(entry.terms().ttl(now));
+    let status =
+        status(part, code, !matches!(how, How::InNeed(_))).with_ttl(entry.terms().ttl(now));
     let hit = Hit { entry, demand: part.demand, status, now };
     let (code, next) = hit::answer(shard, client, request, &hit);
     client.status.set(code);

@@ -230,4 +230,33 @@ on_both_drivers! {
         };
         assert!(got.len() < 6 << 20, "{}", got.len());
     }
+
+    fn a_client_with_a_name_does_not_get_what_another_was_sent_for(driver) {
+        let (asked, both) = (Gate::default(), Gate::default());
+        let (tells, waits) = (asked.clone(), both.clone());
+        let backend = Backend::scripted(move |conn, _| {
+            while let Some(request) = conn.next_request() {
+                let who = request.field("authorization").unwrap_or("nobody").to_owned();
+                if who == "nobody" && request.target == "/" {
+                    tells.open();
+                    waits.pass("the one with a name has asked too");
+                }
+                conn.send(format!(
+                    "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {}\r\n\r\n{who}",
+                    who.len()
+                ));
+            }
+        });
+        let proxy = front(driver, &backend.url(), "");
+        let mut nobody = Client::connect(proxy.addr());
+        nobody.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        asked.pass("the backend is asked");
+        let mut alice = Client::connect(proxy.addr());
+        alice.send("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: alice\r\n\r\n");
+        // What comes behind it has been answered: it has been read.
+        Client::connect(proxy.addr()).get("/other");
+        both.open();
+        assert_eq!(nobody.read_response().text(), "nobody");
+        assert_eq!(alice.read_response().text(), "alice");
+    }
 }
