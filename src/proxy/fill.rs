@@ -92,18 +92,19 @@ async fn fly(shard: &Shard, flight: &Flight) -> Result<(), Outcome> {
         return Ok(());
     }
     let backend = shard.backends.get(flight.wish.route).ok_or(Outcome::Internal)?;
-    let (head, connection, span) = answer(shard, flight, backend).await?;
-    let status = head.status();
-    if let (304, Some(base)) = (status, &flight.wish.base) {
-        if !conditional::matches_304(base.head().fields(), head.fields()) {
-            // Not about what we have: nothing is known any more.
-            shard.cache.remove(&flight.wish.key);
-            return Err(Outcome::BadResponse);
+    let base = flight.wish.base.as_ref();
+    let (mut head, mut connection, mut span) = answer(shard, flight, (backend, base)).await?;
+    if let (304, Some(base)) = (head.status(), base) {
+        if conditional::matches_304(base.head().fields(), head.fields()) {
+            confirm(shard, flight, base, &head, span);
+            give_back(backend, connection, &head, Framing::Length(0));
+            return Ok(());
         }
-        confirm(shard, flight, base, &head, span);
-        give_back(backend, connection, &head, Framing::Length(0));
-        return Ok(());
+        // Not about what we have, of which nothing is known any more.
+        shard.cache.remove(&flight.wish.key);
+        (head, connection, span) = answer(shard, flight, (backend, None)).await?;
     }
+    let status = head.status();
     if status == 101 {
         return Err(Outcome::BadSwitch);
     }
@@ -129,7 +130,7 @@ async fn fly(shard: &Shard, flight: &Flight) -> Result<(), Outcome> {
 async fn answer(
     shard: &Shard,
     flight: &Flight,
-    backend: &Backend,
+    (backend, base): (&Backend, Option<&Rc<Entry>>),
 ) -> Result<(ResponseHead<Buffer>, Connection, Span), Outcome> {
     let unreachable = |error| {
         let outcome = Outcome::of_dial(&error);
@@ -140,13 +141,13 @@ async fn answer(
     };
     let Lease { mut connection, reused } = backend.take().await.map_err(unreachable)?;
     let mut sent = moment();
-    let mut read = exchange(shard, flight, &mut connection).await;
+    let mut read = exchange(shard, flight, (&mut connection, base)).await;
     if let Err(error) = &read
         && replayable(error, reused, "GET", Framing::Length(0))
     {
         connection = backend.dial().await.map_err(unreachable)?;
         sent = moment();
-        read = exchange(shard, flight, &mut connection).await;
+        read = exchange(shard, flight, (&mut connection, base)).await;
     }
     let head = read.map_err(|error| {
         let outcome = Outcome::of_answer(&error);
@@ -167,13 +168,13 @@ fn about<'a>(shard: &'a Shard, flight: &'a Flight) -> About<'a> {
 async fn exchange(
     shard: &Shard,
     flight: &Flight,
-    connection: &mut Connection,
+    (connection, base): (&mut Connection, Option<&Rc<Entry>>),
 ) -> Result<ResponseHead<Buffer>, AnswerError> {
     let Connection { stream, inbox, watch } = connection;
     watch.set_in(shard.config.timeouts.response_head);
     let mut ask = shard.scratch.take_head();
     ask.extend_from_slice(&flight.wish.front);
-    if let Some(base) = &flight.wish.base {
+    if let Some(base) = base {
         conditional::write_validators(&mut ask, base.head().fields());
     }
     ask.extend_from_slice(b"\r\n");

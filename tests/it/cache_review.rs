@@ -259,4 +259,25 @@ on_both_drivers! {
         assert_eq!(nobody.read_response().text(), "nobody");
         assert_eq!(alice.read_response().text(), "alice");
     }
+
+    fn a_304_about_something_else_is_asked_again_without_conditions(driver) {
+        let asked = AtomicUsize::new(0);
+        let backend = Backend::scripted(move |conn, _| {
+            while let Some(request) = conn.next_request() {
+                if request.field("if-none-match").is_some() {
+                    conn.send("HTTP/1.1 304 Not Modified\r\nETag: \"2\"\r\n\r\n");
+                    continue;
+                }
+                let count = asked.fetch_add(1, Ordering::Relaxed);
+                conn.send(format!(
+                    "HTTP/1.1 200 OK\r\nCache-Control: max-age=0\r\nETag: \"{count}\"\r\n\
+                     Content-Length: 1\r\n\r\n{count}"
+                ));
+            }
+        });
+        let proxy = front(driver, &backend.url(), "");
+        let mut client = Client::connect(proxy.addr());
+        assert_eq!(client.get("/").text(), "0");
+        assert_eq!(client.get("/").text(), "1");
+    }
 }
