@@ -153,6 +153,12 @@ mod strict_requests;
 // Backends that break the grammar.
 #[cfg(test)]
 mod strict_responses;
+// The cache: one user's page is never another's.
+#[cfg(test)]
+mod cache_private;
+// The cache: nothing is replayed as what it is not.
+#[cfg(test)]
+mod cache_status;
 // House rules: layers, sizes, names, markers.
 #[cfg(test)]
 mod tidy;

@@ -29,6 +29,11 @@ impl Client {
         Self(Peer::new(socket.into(), "client"))
     }
 
+    /// Speaks over a connection that a test has made itself.
+    pub fn over(peer: Peer) -> Self {
+        Self(peer)
+    }
+
     /// Sends `GET path` with `Host: localhost` and reads the response; the connection persists.
     pub fn get(&mut self, path: &str) -> Response {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));

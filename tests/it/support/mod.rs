@@ -11,6 +11,7 @@ pub mod client;
 pub mod control;
 pub mod launch;
 pub mod message;
+pub mod pages;
 pub mod peer;
 pub mod proxy;
 pub mod random;
