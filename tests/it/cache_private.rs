@@ -72,10 +72,10 @@ fn user(request: &Request) -> String {
 
 /// A proxy with two workers before pages with such fields, and a crowd of clients of both.
 struct Site {
-    pages: Pages,
-    gates: Vec<Gate>,
-    proxy: Proxy,
     clients: Vec<Client>,
+    proxy: Proxy,
+    gates: Vec<Gate>,
+    pages: Pages,
 }
 
 impl Site {
@@ -95,7 +95,7 @@ impl Site {
         let proxy = two_workers(driver, &pages, more);
         let mut clients = Vec::from(one_each(&proxy));
         clients.extend((0..6).map(|_| Client::connect(proxy.addr())));
-        Self { pages, gates, proxy, clients }
+        Self { clients, proxy, gates, pages }
     }
 
     /// Asserts that two users whose field is `name` get their own page of row `row`.

@@ -111,7 +111,8 @@ pub fn date(seconds_from_now: i64) -> String {
 
 /// Sends a request without a body, with these field lines, each with its line end.
 pub fn send(client: &mut Client, line: &str, fields: &str) {
-    let host = if fields.contains("Host:") { "" } else { "Host: localhost\r\n" };
+    let has_host = fields.starts_with("Host:") || fields.contains("\nHost:");
+    let host = if has_host { "" } else { "Host: localhost\r\n" };
     client.send(format!("{line} HTTP/1.1\r\n{host}{fields}\r\n"));
 }
 
@@ -145,23 +146,28 @@ pub fn two_workers(driver: Driver, pages: &Pages, more: &str) -> Proxy {
     Proxy::start(driver, &config)
 }
 
-/// Connects a client to each of the two workers of a proxy without other clients.
+/// Connects a client to each of the two workers; nobody else may connect meanwhile.
 pub fn one_each(proxy: &Proxy) -> [Client; 2] {
-    // With `accept = "single"` the one that has less gets the next.
-    let mut clients = [0, 1].map(|_| Client::connect(proxy.addr()));
-    for client in &mut clients {
-        // Served, hence counted.
-        assert_eq!(ask(client, "OPTIONS /-/served", "").status, 200);
-    }
-    eventually("each of two workers has a client", || {
+    let served = || {
         let metrics = Metrics::of(proxy);
-        let workers = ["0", "1"];
-        workers.iter().all(|number| {
-            let name = format!("connections_active{{worker=\"{number}\"}}");
-            metrics.value(&name) > 0.0
-        })
-    });
-    clients
+        ["0", "1"].map(|worker| metrics.value(&format!("connections_total{{worker=\"{worker}\"}}")))
+    };
+    let mut found = [None, None];
+    let mut before = served();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut client = Client::connect(proxy.addr());
+        // Served, hence counted.
+        assert_eq!(ask(&mut client, "OPTIONS /-/served", "").status, 200);
+        let after = served();
+        let worker = usize::from(after[1] > before[1]);
+        assert!(after[worker] > before[worker], "{before:?} {after:?}");
+        found[worker] = Some(client);
+        before = after;
+        if found.iter().all(Option::is_some) {
+            return found.map(|client| client.expect("looked for"));
+        }
+    }
+    panic!("{CONNECTIONS_MAX} connections all went to one worker");
 }
 
 /// What our member of `Cache-Status` says (RFC 9211).
