@@ -159,6 +159,9 @@ mod cache_private;
 // The cache: nothing is replayed as what it is not.
 #[cfg(test)]
 mod cache_status;
+// The cache: what a stored response is reused for.
+#[cfg(test)]
+mod cache_reuse;
 // House rules: layers, sizes, names, markers.
 #[cfg(test)]
 mod tidy;

@@ -11,7 +11,11 @@ use std::time::{Duration, SystemTime};
 use socket2::{Domain, Socket, Type};
 
 use super::control::Metrics;
-use super::{Backend, Client, Driver, GUARD, Peer, Proxy, Request, Response, Watched, eventually};
+use super::{Backend, Client, Driver, GUARD, Peer, Proxy, Request, Response, Watched};
+
+/// How many connections are made until both of two workers have one: far more than it takes where
+/// one worker spreads them, as connections that have just ended may still count.
+const CONNECTIONS_MAX: usize = 50;
 
 /// A scripted backend that remembers what it was asked.
 #[derive(Debug)]
@@ -148,21 +152,29 @@ pub fn two_workers(driver: Driver, pages: &Pages, more: &str) -> Proxy {
 
 /// Connects a client to each of the two workers; nobody else may connect meanwhile.
 pub fn one_each(proxy: &Proxy) -> [Client; 2] {
-    let served = || {
+    let active = || {
         let metrics = Metrics::of(proxy);
-        ["0", "1"].map(|worker| metrics.value(&format!("connections_total{{worker=\"{worker}\"}}")))
+        ["0", "1"]
+            .map(|worker| metrics.value(&format!("connections_active{{worker=\"{worker}\"}}")))
     };
     let mut found = [None, None];
-    let mut before = served();
+    let mut others = Vec::new();
+    let mut before = active();
     for _ in 0..CONNECTIONS_MAX {
         let mut client = Client::connect(proxy.addr());
         // Served, hence counted.
         assert_eq!(ask(&mut client, "OPTIONS /-/served", "").status, 200);
-        let after = served();
-        let worker = usize::from(after[1] > before[1]);
-        assert!(after[worker] > before[worker], "{before:?} {after:?}");
-        found[worker] = Some(client);
+        let after = active();
+        let grown = [0, 1].map(|worker| after[worker] > before[worker]);
+        let settled = [0, 1].map(|worker| after[worker] >= before[worker]);
         before = after;
+        match grown {
+            [is_first, is_second] if is_first != is_second && settled == [true; 2] => {
+                others.extend(found[usize::from(is_second)].replace(client));
+            }
+            // A connection that had ended was taken off the count meanwhile.
+            _ => others.push(client),
+        }
         if found.iter().all(Option::is_some) {
             return found.map(|client| client.expect("looked for"));
         }
