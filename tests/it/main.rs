@@ -162,6 +162,18 @@ mod cache_status;
 // The cache: what a stored response is reused for.
 #[cfg(test)]
 mod cache_reuse;
+// The cache: pipelines, old clients, fields of one hop, framings.
+#[cfg(test)]
+mod cache_wire;
+// The cache: the keys that say what is stored.
+#[cfg(test)]
+mod cache_rules;
+// The cache: stale responses.
+#[cfg(test)]
+mod cache_validate;
+// The cache: changes and purges.
+#[cfg(test)]
+mod cache_change;
 // House rules: layers, sizes, names, markers.
 #[cfg(test)]
 mod tidy;
