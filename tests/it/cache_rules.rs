@@ -142,7 +142,7 @@ on_both_drivers! {
 
     fn a_page_can_say_of_itself_that_it_is_not_found(driver) {
         let pages = Pages::of(|request, number| {
-            let padding = "<style>a</style>".repeat(500);
+            let padding = "<style>a</style>".repeat(15_000);
             let start = format!("{number}<html>");
             let body = match &*request.target {
                 "/plain" => start,
@@ -153,7 +153,7 @@ on_both_drivers! {
             };
             if request.target.ends_with("chunked") {
                 let chunk = |piece: &[u8]| format!("{:x}\r\n{}\r\n", piece.len(), str::from_utf8(piece).unwrap());
-                let chunks: String = body.as_bytes().chunks(7).map(chunk).collect();
+                let chunks: String = body.as_bytes().chunks(1000).map(chunk).collect();
                 return format!("HTTP/1.1 200 OK\r\n{MAX_AGE}Transfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
             }
             page(MAX_AGE, &body)

@@ -1,7 +1,8 @@
 //! Stale responses: asked about, updated, replaced, served while that happens, or in need.
 
 use crate::support::pages::{
-    CacheStatus, Pages, age, answer, ask, date, get, is_hit, one_each, page, send, two_workers,
+    CacheStatus, Pages, age, answer, ask, date, get, is_hit, one_each, page, pass_both, send,
+    two_workers,
 };
 use crate::support::setup::front;
 use crate::support::{Client, Driver, Gate, Proxy, eventually};
@@ -21,7 +22,7 @@ const FAILURES: [(&str, u16); 6] = [
 ];
 
 /// A proxy before pages that are stale at once and fail from the second time on.
-fn failing(driver: Driver, fields: &'static str) -> (Client, Proxy, Pages) {
+fn failing(driver: Driver, fields: &'static str) -> (Pages, Proxy, Client) {
     let pages = Pages::of(move |request, number| match (number, &*request.target) {
         (0, _) => page(fields, "the page"),
         (_, "/closes") => String::new(),
@@ -29,7 +30,8 @@ fn failing(driver: Driver, fields: &'static str) -> (Client, Proxy, Pages) {
         (_, target) => answer(&format!("{} Failed", target.trim_start_matches('/')), "", "failed"),
     });
     let proxy = front(driver, &pages.url(), "");
-    (Client::connect(proxy.addr()), proxy, pages)
+    let client = Client::connect(proxy.addr());
+    (pages, proxy, client)
 }
 
 on_both_drivers! {
@@ -191,9 +193,7 @@ on_both_drivers! {
         for client in &mut clients {
             send(client, "GET /", "");
         }
-        for client in &mut one_each(&proxy) {
-            ask(client, "GET /-/last", "");
-        }
+        pass_both(&proxy);
         gate.open();
         for client in &mut clients {
             let answer = client.read_response();
@@ -253,6 +253,26 @@ on_both_drivers! {
         assert_eq!(pages.count("/"), 3);
     }
 
+    fn a_head_or_a_part_of_a_stale_page_renews_all_of_it(driver) {
+        let pages = Pages::of(|request, number| {
+            assert_eq!((&*request.method, request.field("range")), ("GET", None));
+            let fields = match number {
+                0 => "Cache-Control: max-age=60, stale-while-revalidate=600\r\nAge: 70\r\n",
+                _ => "Cache-Control: max-age=60\r\n",
+            };
+            page(fields, &format!("page {number}"))
+        });
+        let proxy = front(driver, &pages.url(), "");
+        let mut client = Client::connect(proxy.addr());
+        for (line, fields, status) in [("HEAD", "", 200), ("GET", "Range: bytes=5-\r\n", 206)] {
+            let target = format!("/{line}");
+            get(&mut client, &target, "");
+            let answer = ask(&mut client, &format!("{line} {target}"), fields);
+            assert_eq!((answer.status, is_hit(&answer)), (status, true), "{answer:?}");
+            eventually("the page is new", || get(&mut client, &target, "").text() == "page 1");
+        }
+    }
+
     fn a_page_that_is_stale_for_longer_or_must_be_asked_about_is_not_served_meanwhile(driver) {
         let pages = Pages::of(|request, number| {
             let fields = match &*request.target {
@@ -273,7 +293,7 @@ on_both_drivers! {
     }
 
     fn a_stale_page_stands_in_for_a_failure(driver) {
-        let (mut client, _proxy, pages) =
+        let (pages, _proxy, mut client) =
             failing(driver, "Cache-Control: max-age=60, stale-if-error=600\r\nAge: 70\r\n");
         for (target, _) in FAILURES {
             get(&mut client, target, "");
@@ -281,13 +301,14 @@ on_both_drivers! {
                 let answer = get(&mut client, target, "");
                 assert_eq!((answer.status, answer.text()), (200, "the page"), "{target}: {answer:?}");
                 assert!(age(&answer) >= 70 && CacheStatus::of(&answer).fwd == "stale", "{answer:?}");
-                assert_eq!(pages.count(target), round, "{target}");
+                // Where a connection closed that had waited, it was asked once more on another.
+                assert!(pages.count(target) >= round, "{target}");
             }
         }
     }
 
     fn what_the_backend_answered_is_told_where_a_stale_page_stood_in(driver) {
-        let (mut client, _proxy, _pages) =
+        let (_pages, _proxy, mut client) =
             failing(driver, "Cache-Control: max-age=60, stale-if-error=600\r\nAge: 70\r\n");
         for (target, told) in [("/500", Some(500)), ("/503", Some(503)), ("/closes", None)] {
             get(&mut client, target, "");
@@ -297,8 +318,37 @@ on_both_drivers! {
         }
     }
 
+    fn who_takes_nothing_stale_gets_nothing_stale_although_he_waited_beside_others(driver) {
+        let gates = [Gate::default(), Gate::default()];
+        let theirs = gates.clone();
+        let pages = Pages::of(move |request, number| {
+            let row = usize::from(request.target == "/1");
+            if number == 0 {
+                let fields = "Cache-Control: max-age=60, stale-if-error=600\r\nAge: 70\r\n";
+                return page(fields, "the page");
+            }
+            theirs[row].pass("both wait");
+            answer("500 Failed", "", "failed")
+        });
+        let proxy = front(driver, &pages.url(), "");
+        let mut one = Client::connect(proxy.addr());
+        let mut other = Client::connect(proxy.addr());
+        for (row, fields) in ["Cache-Control: no-cache\r\n", "Authorization: bob\r\n"].iter().enumerate() {
+            let target = format!("/{row}");
+            get(&mut one, &target, "");
+            send(&mut one, &format!("GET {target}"), "");
+            pages.wait_for(&target, 2);
+            send(&mut other, &format!("GET {target}"), fields);
+            get(&mut Client::connect(proxy.addr()), "/-/passed", "");
+            gates[row].open();
+            assert_eq!(one.read_response().text(), "the page");
+            let answer = other.read_response();
+            assert_eq!((answer.status, answer.text()), (500, "failed"), "{fields:?}: {answer:?}");
+        }
+    }
+
     fn a_client_may_ask_for_a_stale_page_in_need(driver) {
-        let (mut client, _proxy, _pages) = failing(driver, "Cache-Control: max-age=60\r\nAge: 70\r\nETag: \"a\"\r\n");
+        let (_pages, _proxy, mut client) = failing(driver, "Cache-Control: max-age=60\r\nAge: 70\r\nETag: \"a\"\r\n");
         for (target, status) in [("/500", 500), ("/503", 503)] {
             get(&mut client, target, "");
             assert_eq!(get(&mut client, target, "").status, status);
@@ -309,7 +359,7 @@ on_both_drivers! {
     }
 
     fn other_answers_are_no_failure(driver) {
-        let (mut client, _proxy, _pages) =
+        let (_pages, _proxy, mut client) =
             failing(driver, "Cache-Control: max-age=60, stale-if-error=600\r\nAge: 70\r\n");
         for (target, status) in [("/404", 404), ("/403", 403), ("/501", 501), ("/302", 302)] {
             get(&mut client, target, "");
@@ -324,7 +374,7 @@ on_both_drivers! {
             "Cache-Control: s-maxage=60, stale-if-error=600\r\nAge: 70\r\nETag: \"a\"\r\n",
             "Cache-Control: no-cache, max-age=60, stale-if-error=600\r\nAge: 70\r\nETag: \"a\"\r\n",
         ] {
-            let (mut client, _proxy, _pages) = failing(driver, fields);
+            let (_pages, _proxy, mut client) = failing(driver, fields);
             for (target, status) in FAILURES {
                 get(&mut client, target, "");
                 let answer = get(&mut client, target, "");

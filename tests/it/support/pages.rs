@@ -17,6 +17,9 @@ use super::{Backend, Client, Driver, GUARD, Peer, Proxy, Request, Response, Watc
 /// one worker spreads them, as connections that have just ended may still count.
 const CONNECTIONS_MAX: usize = 50;
 
+/// Begins targets that no page is asked for: they tell only that a worker serves.
+const ASIDE: &str = "/-/";
+
 /// A scripted backend that remembers what it was asked.
 #[derive(Debug)]
 pub struct Pages {
@@ -27,19 +30,23 @@ pub struct Pages {
 type Seen = Arc<Watched<Vec<Request>>>;
 
 impl Pages {
-    /// Answers each request with the bytes that `page` returns; it also gets how many requests for
+    /// Answers each request with the bytes that `script` returns; it also gets how many requests for
     /// this target there were before. A page that says `Connection: close` is the last of its
     /// connection; an empty one closes without an answer.
-    pub fn of(page: impl Fn(&Request, usize) -> String + Send + Sync + 'static) -> Self {
+    pub fn of(script: impl Fn(&Request, usize) -> String + Send + Sync + 'static) -> Self {
         let seen = Seen::default();
         let theirs = Arc::clone(&seen);
         let backend = Backend::scripted(move |conn, _| {
             while let Some(request) = conn.next_request() {
+                if request.target.starts_with(ASIDE) {
+                    conn.send(page("Cache-Control: no-store\r\n", ""));
+                    continue;
+                }
                 let number = theirs.with(|seen| {
                     seen.push(request.clone());
                     count(seen, &request.target) - 1
                 });
-                let page = page(&request, number);
+                let page = script(&request, number);
                 // Who asked may have left.
                 let is_sent = conn.try_send(page.as_bytes()).is_ok();
                 if !is_sent || page.is_empty() || page.contains("Connection: close\r\n") {
@@ -163,7 +170,7 @@ pub fn one_each(proxy: &Proxy) -> [Client; 2] {
     for _ in 0..CONNECTIONS_MAX {
         let mut client = Client::connect(proxy.addr());
         // Served, hence counted.
-        assert_eq!(ask(&mut client, "OPTIONS /-/served", "").status, 200);
+        assert_eq!(ask(&mut client, "GET /-/served", "").status, 200);
         let after = active();
         let grown = [0, 1].map(|worker| after[worker] > before[worker]);
         let settled = [0, 1].map(|worker| after[worker] >= before[worker]);
@@ -180,6 +187,13 @@ pub fn one_each(proxy: &Proxy) -> [Client; 2] {
         }
     }
     panic!("{CONNECTIONS_MAX} connections all went to one worker");
+}
+
+/// Waits until both workers have read what their other clients had sent before.
+pub fn pass_both(proxy: &Proxy) {
+    for client in &mut one_each(proxy) {
+        assert_eq!(ask(client, "GET /-/passed", "").status, 200);
+    }
 }
 
 /// What our member of `Cache-Status` says (RFC 9211).
