@@ -42,9 +42,8 @@ fn hits(clients: &mut [Client], target: &str, fields: &str) -> Vec<bool> {
 /// Whether none of these clients is given what was stored.
 fn is_gone(pages: &Pages, clients: &mut [Client], target: &str, fields: &str) -> bool {
     let before = pages.count(target);
-    let texts: Vec<_> = clients.iter_mut().map(|client| get(client, target, fields)).collect();
-    let first_new: usize = before;
-    texts.iter().all(|answer| answer.text().parse::<usize>().unwrap() >= first_new)
+    let answers: Vec<_> = clients.iter_mut().map(|client| get(client, target, fields)).collect();
+    answers.iter().all(|answer| answer.text().parse::<usize>().unwrap() >= before)
 }
 
 on_both_drivers! {
@@ -226,7 +225,9 @@ on_both_drivers! {
             ("/refresh-cache", "", &[]),
         ] {
             for target in ["/a", "/b", "/c"] {
-                fields.iter().for_each(|fields| warm(&mut clients, target, fields));
+                for fields in fields {
+ warm(&mut clients, target, fields);
+}
             }
             let answer = if body.is_empty() { post(&mut control, path) } else { post_json(&mut control, path, body) };
             assert_eq!(answer.status, 200);

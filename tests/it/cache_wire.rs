@@ -51,16 +51,18 @@ on_both_drivers! {
             get(&mut client, &format!("/app/p{number}"), "");
         }
         let head = "HTTP/1.1\r\nHost: localhost\r\n";
-        let mut write = get_lines(["/app/p1".into(), "/app/p2".into()]);
-        write += &format!("HEAD /app/p3 {head}\r\n");
-        write += &get_lines(["/app/p11".into(), "/app/p4".into(), "/nowhere".into(), "/app/p3".into()]);
-        write += &format!("POST /app/other {head}Content-Length: 3\r\n\r\nabc");
-        write += &format!("GET /app/p6 {head}Range: bytes=0-2\r\n\r\n");
-        write += &format!("GET /app/cold {head}Cache-Control: only-if-cached\r\n\r\n");
-        write += &get_lines(["/app/p7".into()]);
-        write += "GET /app/p1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n";
-        write += &get_lines(["/app/p2".into()]);
-        client.send(write);
+        let write = [
+            get_lines(["/app/p1".into(), "/app/p2".into()]),
+            format!("HEAD /app/p3 {head}\r\n"),
+            get_lines(["/app/p11".into(), "/app/p4".into(), "/nowhere".into(), "/app/p3".into()]),
+            format!("POST /app/other {head}Content-Length: 3\r\n\r\nabc"),
+            format!("GET /app/p6 {head}Range: bytes=0-2\r\n\r\n"),
+            format!("GET /app/cold {head}Cache-Control: only-if-cached\r\n\r\n"),
+            get_lines(["/app/p7".into()]),
+            "GET /app/p1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".into(),
+            get_lines(["/app/p2".into()]),
+        ];
+        client.send(write.concat());
         for (method, status, body) in [
             ("GET", 200, body_of("/p1")), ("GET", 200, body_of("/p2")), ("HEAD", 200, String::new()),
             ("GET", 200, body_of("/p11")), ("GET", 200, body_of("/p4")), ("GET", 404, String::new()),

@@ -174,6 +174,9 @@ mod cache_validate;
 // The cache: changes and purges.
 #[cfg(test)]
 mod cache_change;
+// The cache: names of entries that a program makes up.
+#[cfg(test)]
+mod cache_keys;
 // House rules: layers, sizes, names, markers.
 #[cfg(test)]
 mod tidy;
