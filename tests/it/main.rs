@@ -15,6 +15,30 @@
 #[expect(unreachable_pub, reason = "`pub` marks what tests may call; a binary exports nothing")]
 mod support;
 
+// Memory and entries of the cache within their bounds.
+#[cfg(test)]
+mod cache_bounds;
+// Fills whose backend breaks off, refuses or says nothing.
+#[cfg(test)]
+mod cache_broken;
+// Bodies in files.
+#[cfg(test)]
+mod cache_disk;
+// One request to the backend for many clients, and none of them waiting in vain.
+#[cfg(test)]
+mod cache_fill;
+// Bodies that arrive while they are sent on.
+#[cfg(test)]
+mod cache_follow;
+// Bodies too large to be stored, or nearly.
+#[cfg(test)]
+mod cache_large;
+// Bodies in content codings.
+#[cfg(test)]
+mod cache_packed;
+// Purges under load.
+#[cfg(test)]
+mod cache_purge;
 // The command line: what is printed where, and the exit codes.
 #[cfg(test)]
 mod cli;

@@ -7,6 +7,7 @@
 pub mod driver;
 pub mod axum;
 pub mod backend;
+pub mod cached;
 pub mod client;
 pub mod control;
 pub mod launch;

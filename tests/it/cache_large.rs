@@ -1,0 +1,305 @@
+//! Bodies that are larger than what is stored, and one that is just not: 100 MiB through the cache.
+
+use crate::heavy::{HEAVY_GUARD, alone};
+use crate::support::cached::{Caching, Count, FILLS, answer, clients, is_hit, request};
+use crate::support::{Backend, Checksum, Client, Driver, Gate, Peer, Proxy, Random, checksum};
+
+const MEBIBYTE: usize = 1 << 20;
+
+/// Bytes of the body that several read at once, and the most that is stored.
+const STREAMED: usize = 64 * MEBIBYTE;
+const STORED: &str = "max_entry_bytes = \"1MiB\"";
+
+/// What the proxy may grow by meanwhile: on each worker what is stored at most, the window in front of
+/// the slowest reader, pieces between the workers, and what the allocator keeps of them.
+const GROWTH_MAX_KIB: u64 = 12 * 1024;
+
+/// What goes through the cache whole.
+const WHOLE: usize = 100 * MEBIBYTE;
+
+/// Sends so many bytes of a body in chunks: the same mebibyte again and again.
+fn send_chunks(conn: &mut Peer, part: &[u8], count: usize) {
+    for _ in 0..count {
+        conn.send(format!("{:x}\r\n", part.len()));
+        conn.send(part);
+        conn.send("\r\n");
+    }
+}
+
+/// Answers with chunks of unknown number: one first, and the others when `all` opens.
+fn streaming(mebibytes: usize, requests: Count, all: Gate) -> Backend {
+    Backend::scripted(move |conn, _| {
+        conn.set_guard(HEAVY_GUARD);
+        let part = Random::new(1).bytes(MEBIBYTE);
+        while conn.next_request().is_some() {
+            requests.add();
+            conn.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n");
+            conn.send("Transfer-Encoding: chunked\r\n\r\n");
+            send_chunks(conn, &part[..1000], 1);
+            all.pass("everybody has its beginning");
+            send_chunks(conn, &part, mebibytes);
+            conn.send("0\r\n\r\n");
+        }
+    })
+}
+
+/// The checksum of that body.
+fn checksum_of(mebibytes: usize) -> (u32, u64) {
+    let part = Random::new(1).bytes(MEBIBYTE);
+    let mut sum = Checksum::default();
+    sum.update(&part[..1000]);
+    (0..mebibytes).for_each(|_| sum.update(&part));
+    sum.finish()
+}
+
+/// Reads the rest of a chunked body, calling `look` after every mebibyte or so.
+fn read_chunks(client: &mut Client, sum: &mut Checksum, mut look: impl FnMut()) {
+    let (mut got, mut next) = (0, MEBIBYTE);
+    while let Some(chunk) = client.read_chunk() {
+        sum.update(&chunk);
+        got += chunk.len();
+        if got >= next {
+            next += MEBIBYTE;
+            look();
+        }
+    }
+    client.expect("\r\n");
+}
+
+fn start(driver: Driver, fill: &str, rules: &str, url: &str) -> Proxy {
+    Caching { fill, rules, ..Caching::default() }.start(driver, url)
+}
+
+/// One of several who read the same body at once; the slow one reads with a small buffer, and looks
+/// at the proxy's memory meanwhile.
+fn read_along(mut client: Client, proxy: &Proxy, is_slow: bool) -> ((u32, u64), u64) {
+    client.set_guard(HEAVY_GUARD);
+    let (mut sum, mut peak) = (Checksum::default(), 0);
+    // The beginning, which everybody has had.
+    sum.update(&Random::new(1).bytes(MEBIBYTE)[..1000]);
+    read_chunks(&mut client, &mut sum, || {
+        if is_slow {
+            peak = peak.max(proxy.rss_kib());
+        }
+    });
+    (sum.finish(), peak)
+}
+
+on_both_drivers! {
+    fn several_read_what_is_too_large_to_be_stored_in_constant_memory(driver) {
+        let _alone = alone();
+        for fill in FILLS {
+            let (requests, all) = (Count::default(), Gate::default());
+            let backend = streaming(STREAMED / MEBIBYTE, requests.clone(), all.clone());
+            let proxy = start(driver, fill, STORED, &backend.url());
+            let mut some = clients(&proxy, 4, 2);
+            some.push(Client::connect_with_receive_buffer(proxy.addr(), 8192));
+            for client in &mut some {
+                client.send(request("/", ""));
+                client.read_response_head();
+                assert_eq!(client.read_chunk().map(|chunk| chunk.len()), Some(1000));
+            }
+            let most = if fill == "process" { 1 } else { 2 };
+            assert!(requests.value() <= most, "{fill}: {requests:?}");
+            let (before, count) = (proxy.rss_kib(), some.len());
+            all.open();
+            let proxy = &proxy;
+            let seen: Vec<_> = std::thread::scope(|scope| {
+                let readers: Vec<_> = some.into_iter().enumerate().map(|(number, client)| {
+                    scope.spawn(move || read_along(client, proxy, number + 1 == count))
+                }).collect();
+                readers.into_iter().map(|reader| reader.join().expect("it gets all")).collect()
+            });
+            let whole = checksum_of(STREAMED / MEBIBYTE);
+            for (sum, peak) in seen {
+                assert_eq!(sum, whole, "{fill}");
+                let growth = peak.saturating_sub(before);
+                assert!(growth < GROWTH_MAX_KIB, "{fill}: grew by {growth} KiB from {before}");
+            }
+            assert!(requests.value() <= most, "{fill}: {requests:?}");
+            // It is not stored: whoever asks now begins anew.
+            let known = requests.value();
+            let mut late = Client::connect(proxy.addr());
+            late.send(request("/", ""));
+            requests.wait_for(known + 1, "requests");
+            late.reset();
+        }
+    }
+
+    fn a_reader_that_stops_does_not_stop_the_others_for_ever(driver) {
+        let _alone = alone();
+        for fill in FILLS {
+            let (requests, all) = (Count::default(), Gate::default());
+            let backend = streaming(16, requests.clone(), all.clone());
+            let route = "[timeouts]\nbody_idle = \"2s\"";
+            let proxy = Caching { fill, route, rules: STORED, ..Caching::default() }
+                .start(driver, &backend.url());
+            let mut some = clients(&proxy, 4, 2);
+            let mut stopped = Client::connect_with_receive_buffer(proxy.addr(), 4096);
+            for client in some.iter_mut().chain([&mut stopped]) {
+                client.send(request("/", ""));
+                client.read_response_head();
+                assert_eq!(client.read_chunk().map(|chunk| chunk.len()), Some(1000));
+            }
+            all.open();
+            let proxy = &proxy;
+            let whole = checksum_of(16);
+            std::thread::scope(|scope| {
+                for client in some {
+                    scope.spawn(move || assert_eq!(read_along(client, proxy, false).0, whole));
+                }
+            });
+            drop(stopped);
+        }
+    }
+
+    fn what_is_said_to_be_too_large_is_for_each_alone(driver) {
+        for fill in FILLS {
+            let requests = Count::default();
+            let counted = requests.clone();
+            let body = Random::new(9).bytes(2 * MEBIBYTE);
+            let theirs = body.clone();
+            let backend = Backend::scripted(move |conn, _| {
+                while conn.next_request().is_some() {
+                    counted.add();
+                    conn.send(format!(
+                        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {}\r\n\r\n",
+                        theirs.len()
+                    ));
+                    // A client may have left.
+                    drop(conn.try_send(&theirs));
+                }
+            });
+            let proxy = start(driver, fill, STORED, &backend.url());
+            let mut some = clients(&proxy, 6, 2);
+            some.iter_mut().for_each(|client| client.send(request("/", "")));
+            for client in &mut some {
+                let whole = client.read_response();
+                assert!(whole.body == body && !is_hit(&whole), "{fill}: {whole:?}");
+            }
+            assert_eq!(requests.value(), some.len(), "{fill}");
+        }
+    }
+
+    fn what_is_just_small_enough_is_stored_and_one_byte_more_is_not(driver) {
+        for fill in FILLS {
+            let backend = Backend::scripted(|conn, _| {
+                while let Some(request) = conn.next_request() {
+                    let mut words = request.target[1..].split('/');
+                    let is_known = words.next() == Some("known");
+                    let count: usize = words.next().expect("a size").parse().expect("digits");
+                    let body = "b".repeat(count);
+                    let fields = "Cache-Control: max-age=60\r\n";
+                    if is_known {
+                        conn.send(answer(fields, &body));
+                        continue;
+                    }
+                    conn.send(format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n"));
+                    body.as_bytes().chunks(10_000).for_each(|part| send_chunks(conn, part, 1));
+                    conn.send("0\r\n\r\n");
+                }
+            });
+            let caching =
+                Caching { fill, workers: 1, rules: "max_entry_bytes = 65536", ..Caching::default() };
+            let proxy = caching.start(driver, &backend.url());
+            let mut client = Client::connect(proxy.addr());
+            for how in ["known", "unknown"] {
+                for (count, is_stored) in [(65_535, true), (65_536, true), (65_537, false)] {
+                    let path = format!("/{how}/{count}");
+                    assert_eq!(client.get(&path).body.len(), count);
+                    let again = client.get(&path);
+                    assert_eq!((again.body.len(), is_hit(&again)), (count, is_stored), "{path}");
+                }
+            }
+        }
+    }
+
+    fn a_hundred_mebibytes_are_stored_and_found(driver) {
+        let _alone = alone();
+        for fill in FILLS {
+            let backend = Backend::scripted(|conn, _| {
+                conn.set_guard(HEAVY_GUARD);
+                let part = Random::new(1).bytes(MEBIBYTE);
+                while conn.next_request().is_some() {
+                    conn.send(format!(
+                        "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {WHOLE}\r\n\r\n"
+                    ));
+                    (0..WHOLE / MEBIBYTE).for_each(|_| conn.send(&part));
+                }
+            });
+            let rules = "max_bytes = \"512MiB\"\nmax_entry_bytes = \"128MiB\"";
+            let proxy = start(driver, fill, rules, &backend.url());
+            let part = Random::new(1).bytes(MEBIBYTE);
+            let mut sum = Checksum::default();
+            (0..WHOLE / MEBIBYTE).for_each(|_| sum.update(&part));
+            let whole = sum.finish();
+            let mut client = Client::connect(proxy.addr());
+            client.set_guard(HEAVY_GUARD);
+            for round in 0..2 {
+                client.send(request("/", ""));
+                let head = client.read_response_head();
+                assert_eq!(is_hit(&head), round == 1, "{fill}: {head:?}");
+                let (mut sum, mut left) = (Checksum::default(), WHOLE);
+                while left > 0 {
+                    let some = client.read_some();
+                    assert!(!some.is_empty() && some.len() <= left);
+                    left -= some.len();
+                    sum.update(&some);
+                }
+                assert_eq!(sum.finish(), whole, "{fill}, round {round}");
+            }
+            // A part of it, from over the ends of its pieces.
+            client.send(request("/", "Range: bytes=1000000-52000000\r\n"));
+            let part_of = client.read_response();
+            assert_eq!((part_of.status, part_of.body.len()), (206, 51_000_001));
+            let expected: Vec<_> =
+                part.iter().cycle().skip(1_000_000).take(51_000_001).copied().collect();
+            assert_eq!(checksum(&part_of.body), checksum(&expected));
+        }
+    }
+
+    fn a_part_of_what_turns_out_too_large_is_answered_with_the_whole(driver) {
+        for with_another in [false, true] {
+            let asked = Gate::default();
+            let is_asked = asked.clone();
+            let body = Random::new(23).bytes(3 * MEBIBYTE);
+            let theirs = body.clone();
+            let backend = Backend::scripted(move |conn, number| {
+                assert_eq!(number, 0, "one connection is enough");
+                conn.read_request();
+                // Stale from the beginning, so that the next request asks whether it still holds.
+                let stale = "Cache-Control: max-age=1\r\nAge: 5\r\nETag: \"1\"\r\n";
+                conn.send(answer(stale, &"old ".repeat(1_000)));
+                assert_eq!(conn.read_request().field("if-none-match"), Some("\"1\""));
+                conn.send("HTTP/1.1 103 Early Hints\r\n\r\n");
+                is_asked.pass("everybody waits");
+                conn.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: \"2\"\r\n");
+                conn.send("Transfer-Encoding: chunked\r\n\r\n");
+                theirs.chunks(100_000).for_each(|part| send_chunks(conn, part, 1));
+                conn.send("0\r\n\r\n");
+            });
+            let rules = "max_entry_bytes = 65536";
+            let caching = Caching { workers: 1, rules, ..Caching::default() };
+            let proxy = caching.start(driver, &backend.url());
+            assert_eq!(Client::connect(proxy.addr()).get("/").body.len(), 4_000);
+            let mut another = with_another.then(|| Client::connect(proxy.addr()));
+            if let Some(another) = &mut another {
+                another.send(request("/", ""));
+                assert_eq!(another.read_response().status, 103);
+            }
+            let mut partial = Client::connect(proxy.addr());
+            partial.send(request("/", "Range: bytes=10-19\r\n"));
+            assert_eq!(partial.read_response().status, 103);
+            asked.open();
+            let got = partial.read_response();
+            match got.status {
+                206 => assert!(got.body == body[10..20], "{got:?}"),
+                200 => assert!(got.body == body, "{} bytes: {got:?}", got.body.len()),
+                _ => panic!("{got:?}"),
+            }
+            if let Some(another) = &mut another {
+                assert!(another.read_response().body == body);
+            }
+        }
+    }
+}
