@@ -96,7 +96,11 @@ impl Site {
     }
 
     /// Changes some pages, purges them, and says then that the change must be seen.
-    fn change(&self, numbers: impl Iterator<Item = usize> + Clone, purge: impl FnOnce() -> Response) {
+    fn change(
+        &self,
+        numbers: impl Iterator<Item = usize> + Clone,
+        purge: impl FnOnce() -> Response,
+    ) {
         let raise = |number: usize| self.versions[number].fetch_add(1, Ordering::SeqCst) + 1;
         let raised: Vec<_> = numbers.map(|number| (number, raise(number))).collect();
         let answer = purge();
