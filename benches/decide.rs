@@ -7,12 +7,11 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use phantom_frame::cache::rules::RouteRules;
 use phantom_frame::config::{self, Route};
 use phantom_frame::http1::forward::{self, NextHop};
 use phantom_frame::http1::framing::{Framing, request_framing};
 use phantom_frame::http1::head::RequestHead;
-use phantom_frame::proxy::decide::{Action, ask, decide};
+use phantom_frame::proxy::decide::{Action, Gates, ask, decide};
 
 use super::support::heads;
 
@@ -39,7 +38,8 @@ fn decisions(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new("routes", count), |bencher| {
                 let expected = (action, count - 1);
                 let rules: Vec<_> = routes.iter().map(|_| None).collect();
-                let asked = || outcome(black_box(&head), black_box((&routes, &rules)));
+                let gates = Gates { routes: &routes, rules: &rules, body_bytes_max: None };
+                let asked = || outcome(black_box(&head), black_box(gates));
                 bencher.iter(|| assert_eq!(asked(), expected));
             });
         }
@@ -48,13 +48,10 @@ fn decisions(criterion: &mut Criterion) {
 }
 
 /// What is done with a head, and on which route.
-fn outcome(
-    head: &RequestHead<&[u8]>,
-    routes: (&[Route], &[Option<RouteRules>]),
-) -> (Action, usize) {
+fn outcome(head: &RequestHead<&[u8]>, gates: Gates<'_>) -> (Action, usize) {
     let asked = ask(head).expect("an unambiguous head");
     assert!(asked.persists);
-    let decision = decide(head, &asked, routes).expect("a route");
+    let decision = decide(head, &asked, gates).expect("a route");
     (decision.action, decision.route)
 }
 

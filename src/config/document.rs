@@ -17,6 +17,8 @@ use super::{
     Timeouts, TunnelEngine,
 };
 
+use crate::metrics::{AddressLimits, Rate};
+
 /// The name of the only route of the old form.
 pub(super) const DEFAULT_ROUTE: &str = "default";
 
@@ -385,14 +387,43 @@ fn read_timeouts(checker: &mut Checker, root: &Table) -> Timeouts {
 
 fn read_limits(checker: &mut Checker, root: &Table) -> Limits {
     let keys = read_table(checker, root, Place::Limits, "limits");
+    let per_address = AddressLimits {
+        connections_max: keys.optional("connections_per_address"),
+        tunnels_max: keys.optional("tunnels_per_address"),
+        accepts: read_rate(checker, &keys, "accept_rate_per_address", "accept_burst_per_address"),
+        upgrades: read_rate(
+            checker,
+            &keys,
+            "upgrade_rate_per_address",
+            "upgrade_burst_per_address",
+        ),
+        tracked_max: keys.required("tracked_addresses"),
+    };
+    let head_bytes_max = keys.required("head_bytes");
     Limits {
-        head_bytes_max: keys.required("head_bytes"),
+        head_bytes_max,
         head_fields_max: keys.required("head_fields"),
+        response_head_bytes_max: keys.optional("response_head_bytes").unwrap_or(head_bytes_max),
+        request_body_bytes_max: keys.optional("request_body_bytes"),
+        early_bytes_max: keys.required("early_bytes"),
+        requests_per_connection_max: keys.optional("requests_per_connection"),
+        pipelined_requests_max: keys.optional("pipelined_requests"),
         connections_max: keys.optional("connections"),
         tunnels_max: keys.optional("tunnels"),
+        per_address,
         pool_idle_max: keys.required("pool_idle"),
         pool_idle_age: keys.required("pool_idle_age"),
     }
+}
+
+/// A rate with its burst, which means nothing alone.
+fn read_rate(checker: &mut Checker, keys: &Section, rate: &str, burst: &str) -> Option<Rate> {
+    if keys.is_set(burst) && !keys.is_set(rate) && !keys.is_faulty(rate) {
+        let complaint = Complaint::new(format!("without `{rate}` there is nothing to exceed"));
+        checker.refuse(keys.fault(burst, complaint.with_remedy(format!("set `{rate}` as well"))));
+    }
+    let per_second = keys.optional(rate)?;
+    Some(Rate { per_second, burst: keys.optional(burst).unwrap_or(per_second) })
 }
 
 fn read_cache_limits(checker: &mut Checker, root: &Table) -> Cache {

@@ -37,6 +37,8 @@ pub use route::{
 };
 pub use schema::reference;
 
+use crate::metrics::AddressLimits;
+
 /// Everything a process needs to know before it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -173,10 +175,22 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Fields of a head, 1 to 512.
     pub head_fields_max: usize,
+    /// Bytes of a backend's head, 1 KiB to 1 MiB.
+    pub response_head_bytes_max: usize,
+    /// Bytes of a request's body, at least 1; `None` is no limit.
+    pub request_body_bytes_max: Option<u64>,
+    /// Bytes that a client may send behind an upgrade request before the 101.
+    pub early_bytes_max: usize,
+    /// Requests of one client connection, at least 1; `None` is no limit.
+    pub requests_per_connection_max: Option<u32>,
+    /// Requests that a client may send in one piece, at least 1; `None` is no limit of their own.
+    pub pipelined_requests_max: Option<u32>,
     /// Client connections of the process, at least 1; `None` is as many as `RLIMIT_NOFILE` allows.
     pub connections_max: Option<usize>,
     /// Tunnels of the process, at least 1; `None` is no limit of their own.
     pub tunnels_max: Option<usize>,
+    /// What one client address may have.
+    pub per_address: AddressLimits,
     /// Idle connections kept per backend and core; 0 keeps none.
     pub pool_idle_max: usize,
     /// How long an idle connection to a backend is kept; not zero.

@@ -174,6 +174,9 @@ pub(super) fn rows(place: Place) -> impl Iterator<Item = &'static Key> {
 }
 
 const PORT: Kind = Kind::Number { min: 0, max: 65535 };
+/// A number of connections or tunnels.
+const COUNT: Kind = Kind::Number { min: 1, max: 10_000_000 };
+const RATE: Kind = Kind::Number { min: 1, max: 1_000_000 };
 const NEVER: Kind = Kind::Span { zero: Some("never") };
 const NOT_ZERO: Kind = Kind::Span { zero: None };
 
@@ -270,10 +273,42 @@ pub(super) static KEYS: &[Key] = {
         key(Limits, "head_bytes", Bytes { min: 1 << 10, max: 1 << 20 }, "\"32KiB\"")
             .doc("Bytes of a head."),
         key(Limits, "head_fields", Number { min: 1, max: 512 }, "100").doc("Fields of a head."),
-        key(Limits, "connections", Number { min: 1, max: 10_000_000 }, "")
+        key(Limits, "response_head_bytes", Bytes { min: 1 << 10, max: 1 << 20 }, "")
+            .doc("Bytes of a backend's head; unset: as `head_bytes`. More are a 502."),
+        key(Limits, "request_body_bytes", Bytes { min: 1, max: 1 << 44 }, "")
+            .doc("Bytes of a request's body; unset: no limit. More are a 413."),
+        key(Limits, "early_bytes", Bytes { min: 0, max: 1 << 24 }, "\"256KiB\"").doc(
+            "Bytes that a client may send behind an upgrade request before the 101; more are a 413.",
+        ),
+        key(Limits, "requests_per_connection", Number { min: 1, max: 1_000_000_000 }, "")
+            .doc("Requests after which a client's connection is closed; unset: no limit."),
+        key(Limits, "pipelined_requests", Number { min: 1, max: 10_000 }, "").doc(
+            "Requests that a client may send in one piece; one more is a 429 and the end of the \
+             connection. Unset: as many as a buffer of 4 KiB holds.",
+        ),
+        key(Limits, "connections", COUNT, "")
             .doc("Client connections of the process; unset: as many as RLIMIT_NOFILE allows."),
-        key(Limits, "tunnels", Number { min: 1, max: 10_000_000 }, "")
+        key(Limits, "tunnels", COUNT, "")
             .doc("Tunnels of the process; unset: no limit of their own."),
+        key(Limits, "connections_per_address", COUNT, "").doc(
+            "Client connections of one address (IPv6: of one /64), tunnels included; unset: no limit. \
+             `trusted_proxies` are exempt.",
+        ),
+        key(Limits, "tunnels_per_address", COUNT, "").doc(
+            "Tunnels of one address, behind `trusted_proxies` the one they name; unset: no limit.",
+        ),
+        key(Limits, "accept_rate_per_address", RATE, "")
+            .doc("Connections a second of one address; unset: no limit."),
+        key(Limits, "accept_burst_per_address", RATE, "")
+            .doc("Connections of one address at once; unset: as many as its rate in a second."),
+        key(Limits, "upgrade_rate_per_address", RATE, "")
+            .doc("Upgrade requests a second of one address; unset: no limit."),
+        key(Limits, "upgrade_burst_per_address", RATE, "")
+            .doc("Upgrade requests of one address at once; unset: as many as its rate in a second."),
+        key(Limits, "tracked_addresses", Number { min: 64, max: 10_000_000 }, "65536").doc(
+            "Addresses that the four limits above tell apart at the same time; what comes from others \
+             is let through and counted.",
+        ),
         key(Limits, "pool_idle", Number { min: 0, max: 65536 }, "512")
             .doc("Idle connections kept per backend and core; 0 keeps none."),
         key(Limits, "pool_idle_age", NOT_ZERO, "\"60s\"")

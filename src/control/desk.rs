@@ -13,7 +13,7 @@ use super::{Phase, Status, TARGET};
 use crate::config::{Config, Secret};
 use crate::http1::field::Fields;
 use crate::metrics::text::{self, Process, Sources, Words};
-use crate::metrics::{Counters, Loads};
+use crate::metrics::{Addresses, Counters, Loads};
 use crate::net::clock;
 use crate::proxy::{Purge, PurgeRoutes, PurgeWhat, count};
 use crate::worker::Purger;
@@ -37,6 +37,8 @@ pub(super) struct Workers {
     pub counters: Vec<Arc<Counters>>,
     /// Connections of each.
     pub loads: Loads,
+    /// Connections and tunnels by client address, where those are limited.
+    pub addresses: Option<Arc<Addresses>>,
 }
 
 /// Everything that answers need.
@@ -144,8 +146,14 @@ impl Desk {
             open_fds: open_descriptors(),
             max_fds: getrlimit(Resource::Nofile).current,
         };
-        let Workers { counters, loads, .. } = &self.workers;
-        let sources = Sources { workers: counters, loads, words: &self.words, process: &process };
+        let Workers { counters, loads, addresses, .. } = &self.workers;
+        let sources = Sources {
+            workers: counters,
+            loads,
+            addresses: addresses.as_deref(),
+            words: &self.words,
+            process: &process,
+        };
         Answer { status: 200, body: Body::Metrics(text::write(&sources)), allow: None }
     }
 
@@ -241,7 +249,8 @@ mod tests {
     fn desk(status: &Arc<Status>) -> Desk {
         let config = Arc::new(Config::for_backend("http://127.0.0.1:1").unwrap());
         let counters = vec![Arc::new(Counters::new(1))];
-        let workers = Workers { purger: Purger::new(Vec::new()), counters, loads: Loads::new(1) };
+        let (purger, loads) = (Purger::new(Vec::new()), Loads::new(1));
+        let workers = Workers { purger, counters, loads, addresses: None };
         Desk::new(config, Arc::clone(status), workers, clock::now())
     }
 

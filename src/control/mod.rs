@@ -34,7 +34,7 @@ use std::time::Duration;
 use monoio::{LegacyDriver, RuntimeBuilder};
 
 use crate::config::Config;
-use crate::metrics::{Counters, Loads};
+use crate::metrics::{Addresses, Counters, Loads};
 use crate::net::clock;
 use crate::worker::Purger;
 
@@ -111,6 +111,8 @@ pub struct Setup {
     pub counters: Vec<Arc<Counters>>,
     /// Connections by worker.
     pub loads: Loads,
+    /// Connections and tunnels by client address, where those are limited.
+    pub addresses: Option<Arc<Addresses>>,
 }
 
 /// A control endpoint that answers until this is dropped.
@@ -157,8 +159,8 @@ pub fn spawn(setup: Setup) -> io::Result<Control> {
 }
 
 async fn live(setup: Setup, stopped: flume::Receiver<()>) {
-    let Setup { config, listeners, status, purger, counters, loads } = setup;
-    let workers = desk::Workers { purger, counters, loads };
+    let Setup { config, listeners, status, purger, counters, loads, addresses } = setup;
+    let workers = desk::Workers { purger, counters, loads, addresses };
     let hall = Rc::new(serve::Hall::new(Desk::new(config, status, workers, clock::now())));
     monoio::spawn(serve::sweep(Rc::clone(&hall)));
     for listener in listeners {

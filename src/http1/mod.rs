@@ -15,6 +15,7 @@
 pub mod chunked;
 pub mod field;
 pub mod forward;
+pub mod forwarded;
 pub mod framing;
 pub mod head;
 pub mod reply;

@@ -20,6 +20,8 @@ pub struct Reply<'a> {
     pub answers_head: bool,
     /// The value of Allow, which a 405 must have (RFC 9110 §15.5.6).
     pub allow: Option<&'a str>,
+    /// Seconds after which the client may try again, for Retry-After (RFC 9110 §10.2.3).
+    pub retry_after: Option<u32>,
 }
 
 /// Appends the whole response to `out`.
@@ -39,6 +41,11 @@ pub fn write(out: &mut Vec<u8>, reply: &Reply<'_>) {
     write_field(out, b"Cache-Control", b"no-store");
     if let Some(allow) = reply.allow {
         write_field(out, b"Allow", allow.as_bytes());
+    }
+    if let Some(seconds) = reply.retry_after {
+        out.extend_from_slice(b"Retry-After: ");
+        write_number(out, u64::from(seconds));
+        out.extend_from_slice(b"\r\n");
     }
     if !reply.date.is_empty() {
         write_field(out, b"Date", reply.date);
@@ -121,6 +128,7 @@ mod tests {
         date: b"Sun, 06 Nov 1994 08:49:37 GMT",
         answers_head: false,
         allow: None,
+        retry_after: None,
     };
 
     fn written(reply: &Reply<'_>) -> String {
@@ -155,6 +163,8 @@ mod tests {
         let text = written(&reply);
         assert!(text.contains("\r\nAllow: GET, HEAD\r\nConnection: close\r\n\r\n"), "{text}");
         assert!(!text.contains("Date"), "{text}");
+        let text = written(&Reply { status: 429, retry_after: Some(15), ..reply });
+        assert!(text.contains("\r\nRetry-After: 15\r\nConnection: close\r\n\r\n"), "{text}");
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct Counters {
     upgrades_rejected: [Counter; OUTCOMES_MAX],
     /// Tunnels that ended, by reason.
     tunnels_closed: [Counter; REASONS_MAX],
+    /// What met a limit, by [`Limit`].
+    limited: [Counter; Limit::ALL.len()],
     /// One a route, and a last one for requests that no route took.
     routes: Box<[RouteCounters]>,
 }
@@ -146,6 +148,75 @@ pub enum ConnectFailure {
     NoPort,
     /// Whatever else the system said.
     Other,
+}
+
+/// A limit of `[limits]` that connections and requests may meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes of a request's head.
+    HeadBytes,
+    /// Fields of a request's head.
+    HeadFields,
+    /// Bytes or fields of a backend's head.
+    ResponseHeadBytes,
+    /// Bytes of a request's body.
+    RequestBodyBytes,
+    /// Bytes behind an upgrade request.
+    EarlyBytes,
+    /// Requests of one connection.
+    RequestsPerConnection,
+    /// Requests in one piece.
+    PipelinedRequests,
+    /// Connections of the process.
+    Connections,
+    /// Tunnels of the process.
+    Tunnels,
+    /// Connections of one address.
+    ConnectionsPerAddress,
+    /// Tunnels of one address.
+    TunnelsPerAddress,
+    /// Connections a second of one address.
+    AcceptRatePerAddress,
+    /// Upgrade requests a second of one address.
+    UpgradeRatePerAddress,
+}
+
+impl Limit {
+    /// Every limit, in the order of the enum.
+    pub const ALL: [Self; 13] = [
+        Self::HeadBytes,
+        Self::HeadFields,
+        Self::ResponseHeadBytes,
+        Self::RequestBodyBytes,
+        Self::EarlyBytes,
+        Self::RequestsPerConnection,
+        Self::PipelinedRequests,
+        Self::Connections,
+        Self::Tunnels,
+        Self::ConnectionsPerAddress,
+        Self::TunnelsPerAddress,
+        Self::AcceptRatePerAddress,
+        Self::UpgradeRatePerAddress,
+    ];
+
+    /// Its key in `[limits]`, which is the word in metrics and logs too.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::HeadBytes => "head_bytes",
+            Self::HeadFields => "head_fields",
+            Self::ResponseHeadBytes => "response_head_bytes",
+            Self::RequestBodyBytes => "request_body_bytes",
+            Self::EarlyBytes => "early_bytes",
+            Self::RequestsPerConnection => "requests_per_connection",
+            Self::PipelinedRequests => "pipelined_requests",
+            Self::Connections => "connections",
+            Self::Tunnels => "tunnels",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::TunnelsPerAddress => "tunnels_per_address",
+            Self::AcceptRatePerAddress => "accept_rate_per_address",
+            Self::UpgradeRatePerAddress => "upgrade_rate_per_address",
+        }
+    }
 }
 
 impl ConnectFailure {
@@ -206,6 +277,7 @@ impl Counters {
             outcomes: [const { Counter::zero() }; OUTCOMES_MAX],
             upgrades_rejected: [const { Counter::zero() }; OUTCOMES_MAX],
             tunnels_closed: [const { Counter::zero() }; REASONS_MAX],
+            limited: [const { Counter::zero() }; Limit::ALL.len()],
             routes: (0..=routes).map(|_| RouteCounters::default()).collect(),
         }
     }
@@ -241,6 +313,16 @@ impl Counters {
         if let Some(counter) = self.tunnels_closed.get(reason) {
             counter.add(1);
         }
+    }
+
+    /// Counts what met a limit.
+    pub fn limited(&self, limit: Limit) {
+        self.limited[limit as usize].add(1);
+    }
+
+    /// How often this limit was met.
+    pub fn limited_by(&self, limit: Limit) -> u64 {
+        self.limited[limit as usize].value()
     }
 
     /// Requests that ended with the outcome at this index.
@@ -328,9 +410,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_stands_at_its_index() {
+    fn a_failure_and_a_limit_stand_at_their_index() {
         for (index, failure) in ConnectFailure::ALL.into_iter().enumerate() {
             assert_eq!(failure as usize, index);
+        }
+        for (index, limit) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, index);
         }
     }
 

@@ -1,8 +1,10 @@
 //! What a worker counts, and the process-wide gauges that limits are checked against.
 //!
 //! A counter has one writer, its worker, and any number of readers, so a plain relaxed add is
-//! enough. Gauges are shared: they are touched once a connection and once a tunnel, never a message.
+//! enough. Gauges and the table of addresses are shared: they are touched once a connection and once a
+//! tunnel, never a message.
 
+mod addresses;
 mod counters;
 mod histogram;
 mod loads;
@@ -11,8 +13,9 @@ pub mod text;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+pub use addresses::{AddressLimits, Addresses, ConnectionPlace, Excess, Rate, TunnelPlace};
 pub use counters::{
-    CacheCounters, ConnectFailure, Counters, OUTCOMES_MAX, REASONS_MAX, RouteCounters,
+    CacheCounters, ConnectFailure, Counters, Limit, OUTCOMES_MAX, REASONS_MAX, RouteCounters,
 };
 pub use histogram::Histogram;
 pub use loads::{Entered, Loads};
@@ -107,6 +110,8 @@ pub struct Place {
     pub permit: Permit,
     /// Its place among the connections of its worker.
     pub entered: Entered,
+    /// Its place among the connections of its address, where those are limited.
+    pub of_address: Option<ConnectionPlace>,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::counters::{METHODS, code_label};
 use super::histogram::Totals;
-use super::{ConnectFailure, Counters, Histogram, Loads, RouteCounters};
+use super::{Addresses, ConnectFailure, Counters, Histogram, Limit, Loads, RouteCounters};
 
 /// The media type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -52,6 +52,8 @@ pub struct Sources<'a> {
     pub workers: &'a [Arc<Counters>],
     /// Connections by worker.
     pub loads: &'a Loads,
+    /// Connections and tunnels by client address, where those are limited.
+    pub addresses: Option<&'a Addresses>,
     /// The words.
     pub words: &'a Words,
     /// The process.
@@ -68,6 +70,7 @@ pub fn write(sources: &Sources<'_>) -> String {
     connections(&mut page, sources);
     tunnels(&mut page, sources);
     upgrades(&mut page, sources);
+    limits(&mut page, sources);
     backends(&mut page, sources);
     cache(&mut page, sources);
     process(&mut page, sources);
@@ -168,6 +171,21 @@ fn upgrades(page: &mut Page, sources: &Sources<'_>) {
             page.sample(&[("reason", reason)], count);
         }
     }
+}
+
+fn limits(page: &mut Page, sources: &Sources<'_>) {
+    let help = "Connections and requests that met a limit, by its key.";
+    page.family("limited_total", Kind::Counter, help);
+    for limit in Limit::ALL {
+        page.sample(&[("limit", limit.key())], sources.sum(|worker| worker.limited_by(limit)));
+    }
+    let help = "Client addresses that limits by address know now.";
+    let tracked = sources.addresses.map_or(0, Addresses::tracked);
+    page.single("addresses_tracked", Kind::Gauge, help, tracked);
+    let help =
+        "Connections and upgrades let through uncounted: more addresses than tracked_addresses.";
+    let untracked = sources.addresses.map_or(0, Addresses::untracked);
+    page.single("addresses_untracked_total", Kind::Counter, help, untracked);
 }
 
 fn backends(page: &mut Page, sources: &Sources<'_>) {
@@ -357,7 +375,8 @@ mod tests {
             max_fds: Some(1024),
         };
         let loads = Loads::new(workers.len());
-        write(&Sources { workers, loads: &loads, words: &words, process: &process })
+        let (words, process, addresses) = (&words, &process, None);
+        write(&Sources { workers, loads: &loads, addresses, words, process })
     }
 
     fn workers(count: usize, routes: usize) -> Vec<Arc<Counters>> {
@@ -377,6 +396,7 @@ mod tests {
             worker.request(None, "GET", 404, 1);
             worker.purges.add(3);
             worker.tunnel_closed(1);
+            worker.limited(Limit::EarlyBytes);
             worker.tunnel_bytes_up.add(10);
             worker.tunnel_duration.observe(Duration::from_millis(1500));
         }
@@ -398,6 +418,9 @@ mod tests {
             "phantom_frame_tunnel_duration_seconds_bucket{le=\"+Inf\"} 2",
             "phantom_frame_tunnel_duration_seconds_sum 3.000000",
             "phantom_frame_tunnel_duration_seconds_count 2",
+            "phantom_frame_limited_total{limit=\"early_bytes\"} 2",
+            "phantom_frame_limited_total{limit=\"tunnels\"} 0",
+            "phantom_frame_addresses_tracked 0",
             "phantom_frame_purges_total 3",
             "phantom_frame_build_info{version=\"1.2.3\"} 1",
             "phantom_frame_io_driver{driver=\"epoll\"} 1",

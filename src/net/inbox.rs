@@ -54,12 +54,13 @@ pub enum Size {
 pub struct Inbox {
     buffer: Option<Buffer>,
     pool: Rc<Pool>,
+    reads: u32,
 }
 
 impl Inbox {
     /// An empty inbox that takes its buffers from `pool`.
     pub fn new(pool: Rc<Pool>) -> Self {
-        Self { buffer: None, pool }
+        Self { buffer: None, pool, reads: 0 }
     }
 
     /// What was read and not yet used.
@@ -70,6 +71,11 @@ impl Inbox {
     /// The same bytes, to be decoded in place.
     pub fn filled_mut(&mut self) -> &mut [u8] {
         self.buffer.as_mut().map_or(&mut [], Buffer::filled_mut)
+    }
+
+    /// How often something was read; begins anew after 2^32.
+    pub fn reads(&self) -> u32 {
+        self.reads
     }
 
     /// Whether nothing waits to be used.
@@ -130,6 +136,7 @@ impl Inbox {
         let read = stream.try_read(buffer.spare_mut());
         if let Ok(count) = &read {
             buffer.advance(*count);
+            self.reads = self.reads.wrapping_add(1);
         }
         self.buffer = (!buffer.is_empty()).then_some(buffer);
         match read {

@@ -60,6 +60,8 @@ pub enum RelayError {
     Source(ReadError),
     /// The sender's chunks are malformed; nothing after them may be read.
     Chunk(ChunkError),
+    /// The sender's body is longer than [`Relay::bytes_max`]; the rest of it is not read.
+    TooLong,
     /// The receiver: the rest of the body is not wanted.
     Sink(WriteError),
 }
@@ -153,6 +155,8 @@ pub struct Relay<'a> {
     pub watch: &'a Watch,
     /// The longest pause; `None` is for ever.
     pub idle: Option<Duration>,
+    /// The longest body that is passed on, in bytes. One that tells its length is for the caller to judge.
+    pub bytes_max: u64,
     /// Whether anything was sent, the head included. Begins as `false`.
     pub has_begun: bool,
 }
@@ -217,6 +221,9 @@ impl Relay<'_> {
             }
             let decoded = decoder.decode(self.inbox.filled_mut())?;
             total += decoded.payload as u64;
+            if total > self.bytes_max {
+                return Err(RelayError::TooLong);
+            }
             let end =
                 if decoded.done { last_chunk(decoder.trailers(), coding) } else { Vec::new() };
             self.pass(&mut out, decoded.payload, coding, &end).await?;

@@ -150,6 +150,13 @@ impl Stream {
         }
     }
 
+    /// Bytes that have arrived and were not read.
+    pub fn unread(&self) -> usize {
+        // A socket that cannot say has failed: whoever reads it next will know.
+        let count = rustix::io::ioctl_fionread(self.fd()).unwrap_or(0);
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
     /// Whether the peer has aborted the connection. A peer that only ended its direction has not.
     pub fn is_aborted(&self) -> bool {
         let mut polled = [PollFd::from_borrowed_fd(self.fd(), PollFlags::empty())];

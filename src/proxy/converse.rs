@@ -117,6 +117,7 @@ pub(super) async fn converse(
         to: stream,
         watch: client_watch,
         idle: timeouts.body_idle,
+        bytes_max: talk.shard.config.limits.request_body_bytes_max.unwrap_or(u64::MAX),
         has_begun: false,
     };
     let mut relay = pin!(up.run(talk.head, framing, coding));
@@ -190,19 +191,29 @@ async fn pass_on(
     let mut out = talk.shard.scratch.take_head();
     talk.write_head(&mut out, &head, &plan);
     let idle = talk.shard.config.timeouts.body_idle;
-    let mut down = Relay { from: stream, inbox, to: client, watch, idle, has_begun: false };
+    let mut down = Relay {
+        from: stream,
+        inbox,
+        to: client,
+        watch,
+        idle,
+        bytes_max: u64::MAX,
+        has_begun: false,
+    };
     let delivery = down.run(&out, plan.framing, plan.coding);
-    let (delivered, is_sent) = match upload {
+    let (delivered, is_sent, is_too_long) = match upload {
         Some(upload) => {
-            (upload.alongside(delivery, || stream.shutdown_write()).await, upload.is_complete())
+            let delivered = upload.alongside(delivery, || stream.shutdown_write()).await;
+            (delivered, upload.is_complete(), upload.is_too_long())
         }
-        None => (Some(delivery.await), true),
+        None => (Some(delivery.await), true, false),
     };
     talk.shard.scratch.give_back_head(out);
     let delivered = match delivered {
         // Only what was sent is spoken for.
         Some(Err(error)) if !down.has_begun => return Err(Trouble::Delivery(error)),
         Some(delivered) => delivered.map_err(|error| Outcome::of_delivery(&error)),
+        None if is_too_long => Err(Outcome::BodyTooLarge),
         None => Err(Outcome::BadBody),
     };
 

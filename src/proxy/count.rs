@@ -13,6 +13,9 @@ const _: () = assert!(CloseReason::ALL.len() <= REASONS_MAX, "every reason has a
 pub(super) fn request(shard: &Shard, client: &Client, method: &str, outcome: Outcome) {
     let (route, status) = (client.route.take(), client.status.take());
     shard.counters.request(route, method, status, outcome as usize);
+    if let Some(limit) = outcome.limit() {
+        shard.counters.limited(limit);
+    }
     if outcome == Outcome::UpgradeRefused {
         rejected(shard, outcome);
     }
@@ -45,7 +48,7 @@ const fn side(outcome: Outcome) -> &'static str {
 const fn rejection(outcome: Outcome) -> &'static str {
     use Outcome::{
         BadFraming, BadHead, BadHost, BadTarget, BadVersion, Connect, GetOnly, HeadTimeout,
-        HeadTooLarge, NoRoute, Passed, Tunnelled, UnknownCoding,
+        HeadTooLarge, NoRoute, Passed, TooManyFields, TooManyPipelined, Tunnelled, UnknownCoding,
     };
     if matches!(outcome, Passed) {
         // The backend has answered with something else than a 101, and that was relayed.
@@ -54,7 +57,10 @@ const fn rejection(outcome: Outcome) -> &'static str {
     let is_earlier = matches!(
         outcome,
         BadHead | HeadTooLarge | HeadTimeout | BadVersion | BadFraming | UnknownCoding | BadTarget
-    ) || matches!(outcome, BadHost | Connect | NoRoute | GetOnly);
+    ) || matches!(
+        outcome,
+        BadHost | Connect | NoRoute | GetOnly | TooManyFields | TooManyPipelined
+    );
     if is_earlier || matches!(outcome, Tunnelled) { "" } else { outcome.label() }
 }
 

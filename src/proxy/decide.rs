@@ -34,6 +34,17 @@ pub enum Action {
     Pass,
 }
 
+/// What the gates are set to.
+#[derive(Clone, Copy, Debug)]
+pub struct Gates<'r> {
+    /// The routes.
+    pub routes: &'r [Route],
+    /// What each says about caching, in the order of the routes.
+    pub rules: &'r [Option<RouteRules>],
+    /// The longest body, in bytes; `None` is no limit.
+    pub body_bytes_max: Option<u64>,
+}
+
 /// A request that passed every gate.
 #[derive(Debug)]
 pub struct Decision<'a> {
@@ -73,12 +84,19 @@ fn persists<B: AsRef<[u8]>>(head: &RequestHead<B>) -> bool {
 pub fn decide<'a, B: AsRef<[u8]>>(
     head: &RequestHead<B>,
     asked: &Asked<'a>,
-    (routes, rules): (&[Route], &[Option<RouteRules>]),
+    gates: Gates<'_>,
 ) -> Result<Decision<'a>, Outcome> {
+    let Gates { routes, rules, body_bytes_max } = gates;
     let (index, path) = route::select(routes, asked.target.path).ok_or(Outcome::NoRoute)?;
     let route = routes.get(index).ok_or(Outcome::NoRoute)?;
     if route.forward_get_only && head.method() != "GET" {
         return Err(Outcome::GetOnly);
+    }
+    // One that does not tell its length is cut off when it gets there.
+    if let (Some(max), Framing::Length(length)) = (body_bytes_max, asked.framing)
+        && length > max
+    {
+        return Err(Outcome::BodyTooLarge);
     }
     let action = match upgrade::offer(head.version(), head.fields()) {
         None => {

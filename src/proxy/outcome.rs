@@ -6,8 +6,12 @@ use crate::backend::exchange::AnswerError;
 use crate::http1::framing::FramingError;
 use crate::http1::head::HeadError;
 use crate::http1::target::TargetError;
+use crate::metrics::Limit;
 use crate::net::ReadError;
 use crate::net::relay::{RelayError, WriteError};
+
+/// After so many seconds a place may be free again: as good a guess as any. Arbitrary.
+pub const RETRY_SECONDS: u32 = 5;
 
 /// Whose doing an outcome was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub enum Outcome {
     Tunnelled,
     /// The head breaks the grammar.
     BadHead,
-    /// The head is longer or has more fields than we accept.
+    /// The head is longer than we accept.
     HeadTooLarge,
     /// The head did not arrive in time.
     HeadTimeout,
@@ -83,6 +87,20 @@ pub enum Outcome {
     TooManyTunnels,
     /// The process is leaving.
     Draining,
+    /// The head has more fields than we accept.
+    TooManyFields,
+    /// The body is longer than we accept.
+    BodyTooLarge,
+    /// More requests came in one piece than we accept.
+    TooManyPipelined,
+    /// More came behind an upgrade request than we accept before it is answered.
+    EarlyBytes,
+    /// The client's address has as many tunnels open as it may.
+    TooManyTunnelsOfAddress,
+    /// The client's address asked for upgrades too often.
+    TooManyUpgradesOfAddress,
+    /// The backend's head is longer or has more fields than we accept.
+    ResponseHeadTooLarge,
     /// Our own limits or the system failed us. Stays the last: see [`Outcome::ALL`].
     Internal,
 }
@@ -121,11 +139,19 @@ impl Outcome {
         Self::NotCached,
         Self::TooManyTunnels,
         Self::Draining,
+        Self::TooManyFields,
+        Self::BodyTooLarge,
+        Self::TooManyPipelined,
+        Self::EarlyBytes,
+        Self::TooManyTunnelsOfAddress,
+        Self::TooManyUpgradesOfAddress,
+        Self::ResponseHeadTooLarge,
         Self::Internal,
     ];
 }
 
 /// A row of the table.
+#[derive(Clone, Copy)]
 struct Row {
     label: &'static str,
     party: Party,
@@ -138,6 +164,84 @@ const fn row(label: &'static str, party: Party, status: u16, text: &'static str)
     Row { label, party, status, text }
 }
 
+/// A row for requests that met a limit.
+struct Limited {
+    outcome: Outcome,
+    limit: Limit,
+    row: Row,
+}
+
+const fn limited(outcome: Outcome, limit: Limit, row: Row) -> Limited {
+    Limited { outcome, limit, row }
+}
+
+/// The part of the table that is about limits.
+const LIMITED: [Limited; 9] = {
+    use Limit::{
+        EarlyBytes, HeadBytes, HeadFields, PipelinedRequests, RequestBodyBytes, ResponseHeadBytes,
+        Tunnels, TunnelsPerAddress, UpgradeRatePerAddress,
+    };
+    use Party::{Backend, Client, Proxy};
+    [
+        limited(
+            Outcome::HeadTooLarge,
+            HeadBytes,
+            row("head_too_large", Client, 431, "The request head is too large."),
+        ),
+        limited(
+            Outcome::TooManyFields,
+            HeadFields,
+            row("too_many_fields", Client, 431, "The request head has too many fields."),
+        ),
+        limited(
+            Outcome::BodyTooLarge,
+            RequestBodyBytes,
+            row("body_too_large", Client, 413, "The request body is too large."),
+        ),
+        limited(
+            Outcome::TooManyPipelined,
+            PipelinedRequests,
+            row("too_many_pipelined", Client, 429, "Too many requests came at once."),
+        ),
+        limited(
+            Outcome::EarlyBytes,
+            EarlyBytes,
+            row("early_bytes", Client, 413, "Too much came before the upgrade was answered."),
+        ),
+        limited(
+            Outcome::TooManyTunnels,
+            Tunnels,
+            row("too_many_tunnels", Proxy, 503, "Too many tunnels are open."),
+        ),
+        limited(
+            Outcome::TooManyTunnelsOfAddress,
+            TunnelsPerAddress,
+            row("too_many_tunnels_of_address", Client, 429, "Your address has too many tunnels."),
+        ),
+        limited(
+            Outcome::TooManyUpgradesOfAddress,
+            UpgradeRatePerAddress,
+            row("too_many_upgrades_of_address", Client, 429, "Your address upgrades too often."),
+        ),
+        limited(
+            Outcome::ResponseHeadTooLarge,
+            ResponseHeadBytes,
+            row("response_head_too_large", Backend, 502, "The backend's head is too large."),
+        ),
+    ]
+};
+
+const fn limited_row(outcome: Outcome) -> Row {
+    let mut at = 0;
+    while at < LIMITED.len() {
+        if LIMITED[at].outcome as usize == outcome as usize {
+            return LIMITED[at].row;
+        }
+        at += 1;
+    }
+    row("internal", Party::Proxy, 500, "The proxy failed.")
+}
+
 impl Outcome {
     const fn row(self) -> Row {
         use Party::{Backend, Client, Proxy};
@@ -147,9 +251,6 @@ impl Outcome {
             Self::Passed => row("passed", Client, 0, ""),
             Self::Tunnelled => row("tunnelled", Client, 0, ""),
             Self::BadHead => row("bad_head", Client, 400, "The request is malformed."),
-            Self::HeadTooLarge => {
-                row("head_too_large", Client, 431, "The request head is too large.")
-            }
             Self::HeadTimeout => {
                 row("head_timeout", Client, 408, "The request did not arrive in time.")
             }
@@ -196,18 +297,21 @@ impl Outcome {
             Self::BadResponse => {
                 row("bad_response", Backend, 502, "The backend's answer is malformed.")
             }
-            Self::BadSwitch => row(
-                "bad_switch",
-                Backend,
-                502,
-                "The backend switched protocols without being asked.",
-            ),
+            Self::BadSwitch => {
+                row("bad_switch", Backend, 502, "The backend switched protocols unasked.")
+            }
             Self::BackendBroke => row("backend_broke", Backend, 0, ""),
             Self::NotCached => row("not_cached", Client, 504, "The cache has no answer to this."),
-            Self::TooManyTunnels => {
-                row("too_many_tunnels", Proxy, 503, "Too many tunnels are open.")
-            }
             Self::Draining => row("draining", Proxy, 503, "The proxy is shutting down."),
+            Self::HeadTooLarge
+            | Self::TooManyFields
+            | Self::BodyTooLarge
+            | Self::TooManyPipelined
+            | Self::EarlyBytes
+            | Self::TooManyTunnels
+            | Self::TooManyTunnelsOfAddress
+            | Self::TooManyUpgradesOfAddress
+            | Self::ResponseHeadTooLarge => limited_row(self),
             Self::Internal => row("internal", Proxy, 500, "The proxy failed."),
         }
     }
@@ -246,6 +350,24 @@ impl Outcome {
         }
     }
 
+    /// The limit that was met, if one was.
+    pub fn limit(self) -> Option<Limit> {
+        // What nearly every request ends with takes no search.
+        if matches!(self, Self::Hit | Self::Filled | Self::Passed | Self::Tunnelled) {
+            return None;
+        }
+        LIMITED.iter().find(|row| row.outcome == self).map(|row| row.limit)
+    }
+
+    /// After how many seconds the client may try again, if waiting helps.
+    pub fn retry_after(self) -> Option<u32> {
+        if matches!(self, Self::TooManyTunnels | Self::TooManyTunnelsOfAddress) {
+            return Some(RETRY_SECONDS);
+        }
+        // The slowest rate is one a second.
+        matches!(self, Self::TooManyUpgradesOfAddress | Self::TooManyPipelined).then_some(1)
+    }
+
     /// Whether nothing that follows this request on its connection may be parsed: its own end is
     /// unknown.
     pub const fn poisons(self) -> bool {
@@ -263,6 +385,9 @@ impl Outcome {
                 | Self::BadSwitch
                 | Self::NotCached
                 | Self::TooManyTunnels
+                | Self::TooManyTunnelsOfAddress
+                | Self::TooManyUpgradesOfAddress
+                | Self::ResponseHeadTooLarge
         )
     }
 }
@@ -271,7 +396,8 @@ impl From<HeadError> for Outcome {
     fn from(error: HeadError) -> Self {
         match error {
             HeadError::Syntax | HeadError::BareLineFeed => Self::BadHead,
-            HeadError::TooLong | HeadError::TooManyFields => Self::HeadTooLarge,
+            HeadError::TooLong => Self::HeadTooLarge,
+            HeadError::TooManyFields => Self::TooManyFields,
             HeadError::Version => Self::BadVersion,
         }
     }
@@ -328,6 +454,9 @@ impl Outcome {
         match error {
             AnswerError::Closed { .. } => Self::BackendClosed,
             AnswerError::Timeout => Self::ResponseTimeout,
+            AnswerError::Head(HeadError::TooLong | HeadError::TooManyFields) => {
+                Self::ResponseHeadTooLarge
+            }
             AnswerError::Head(_) | AnswerError::Framing(_) | AnswerError::TooManyInterim => {
                 Self::BadResponse
             }
@@ -345,6 +474,7 @@ impl Outcome {
             }
             // It ended its direction in the middle of the body, and may still read.
             RelayError::Source(ReadError::Closed) | RelayError::Chunk(_) => Self::BadBody,
+            RelayError::TooLong => Self::BodyTooLarge,
             RelayError::Source(_) => Self::ClientGone,
             RelayError::Sink(WriteError::Timeout) => Self::ResponseTimeout,
             RelayError::Sink(WriteError::Closed | WriteError::Io(_)) => Self::BackendClosed,
@@ -357,7 +487,9 @@ impl Outcome {
             RelayError::Source(ReadError::Drain) | RelayError::Sink(WriteError::Drain) => {
                 Self::Draining
             }
-            RelayError::Source(_) | RelayError::Chunk(_) => Self::BackendBroke,
+            RelayError::Source(_) | RelayError::Chunk(_) | RelayError::TooLong => {
+                Self::BackendBroke
+            }
             RelayError::Sink(_) => Self::ClientGone,
         }
     }

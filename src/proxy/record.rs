@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::outcome::{Outcome, Party};
@@ -52,6 +53,7 @@ impl Record {
             Party::Client => {
                 tracing::debug!(target: TARGET, outcome = word, side = "client", route, method, %path, ?cause, "Request failed");
                 self.refused_upgrade(outcome, about);
+                self.limited(outcome, None);
             }
             Party::Backend => {
                 if let Some(left_out) = self.due(outcome) {
@@ -86,6 +88,15 @@ impl Record {
             route.backend.host,
             route.backend.port,
         );
+    }
+
+    /// Writes the line about a client that met a limit, if one is due: operators may want to raise it,
+    /// or to know who pushes.
+    pub(super) fn limited(&self, outcome: Outcome, client: Option<IpAddr>) {
+        let Some(limit) = outcome.limit() else { return };
+        let Some(left_out) = self.due(outcome) else { return };
+        let client = client.map(tracing::field::display);
+        tracing::warn!(target: TARGET, limit = limit.key(), client, left_out, "A client has met a limit");
     }
 
     /// The one refusal that operators look for: it is a matter of configuration.

@@ -39,6 +39,7 @@ pub(super) async fn refuse(
                 date,
                 answers_head,
                 allow: outcome.allow(),
+                retry_after: outcome.retry_after(),
             },
         );
     });

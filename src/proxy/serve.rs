@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::decide::{Action, Asked, ask, decide};
+use super::decide::{Action, Asked, Gates, ask, decide};
 use super::outcome::Outcome;
 use super::record::About;
 use super::refuse::{Manner, refuse};
@@ -12,6 +12,7 @@ use super::upgrade::{self, Switched, Tunnel};
 use super::{converse, count, fetch, look_up};
 use crate::http1::framing::Framing;
 use crate::http1::head::{HeadScanner, RequestHead, Version};
+use crate::metrics::Limit;
 use crate::net::inbox::{HeadLimit, Size};
 use crate::net::{Buffer, Fired, ReadError, failpoint, linger};
 
@@ -66,11 +67,15 @@ impl<'a> Request<'a> {
 ///
 /// The connection is closed; a request that ran is cut off.
 pub async fn serve(shard: &Rc<Shard>, mut client: Client) -> Option<Box<Tunnel>> {
-    let mut served: u32 = 0;
+    let requests_max = shard.config.limits.requests_per_connection_max;
+    let (mut served, mut piece) = (0_u32, Piece::default());
     loop {
-        let next = match read_head(shard, &mut client, served == 0).await {
+        let next = match next_head(shard, &mut client, served == 0, &mut piece).await {
             Ok(None) => return None,
-            Ok(Some(head)) => one(shard, &mut client, head).await,
+            Ok(Some(head)) => {
+                let is_last = requests_max.is_some_and(|max| served >= max - 1);
+                one(shard, &mut client, head, is_last).await
+            }
             Err(outcome) => {
                 let next = reject(shard, &mut client, outcome).await;
                 count::request(shard, &client, "", outcome);
@@ -92,6 +97,38 @@ pub async fn serve(shard: &Rc<Shard>, mut client: Client) -> Option<Box<Tunnel>>
         if served.is_multiple_of(REQUESTS_PER_STINT) && !client.inbox.is_empty() {
             client.watch.pause().await;
         }
+    }
+}
+
+/// Requests that one read has brought.
+#[derive(Default)]
+struct Piece {
+    /// Which read it was.
+    read: u32,
+    requests: u32,
+}
+
+impl Piece {
+    /// Counts a request after so many reads.
+    fn count(&mut self, reads: u32) -> u32 {
+        self.requests = if self.read == reads { self.requests.saturating_add(1) } else { 1 };
+        self.read = reads;
+        self.requests
+    }
+}
+
+/// Reads the next head, unless it is one too many of those that came in one piece.
+async fn next_head(
+    shard: &Shard,
+    client: &mut Client,
+    is_first: bool,
+    piece: &mut Piece,
+) -> Result<Option<RequestHead<Buffer>>, Outcome> {
+    let head = read_head(shard, client, is_first).await?;
+    let requests = piece.count(client.inbox.reads());
+    match shard.config.limits.pipelined_requests_max {
+        Some(max) if head.is_some() && requests > max => Err(Outcome::TooManyPipelined),
+        Some(_) | None => Ok(head),
     }
 }
 
@@ -182,14 +219,27 @@ async fn reject(shard: &Shard, client: &mut Client, outcome: Outcome) -> Next {
     Next::Linger
 }
 
-/// One request, from its head to its outcome.
-async fn one(shard: &Rc<Shard>, client: &mut Client, head: RequestHead<Buffer>) -> Next {
+/// One request, from its head to its outcome; the connection's last closes it.
+async fn one(
+    shard: &Rc<Shard>,
+    client: &mut Client,
+    head: RequestHead<Buffer>,
+    is_last: bool,
+) -> Next {
     if cfg!(debug_assertions) && head.fields().has("phantom-frame-fail") {
         failpoint::reach("connection");
     }
     let (outcome, next) = match ask(&head) {
         Err(outcome) => (outcome, reject(shard, client, outcome).await),
-        Ok(asked) => carry_out(shard, client, &head, asked).await,
+        Ok(mut asked) => {
+            let is_cut = is_last && asked.persists;
+            asked.persists &= !is_last;
+            let (outcome, next) = carry_out(shard, client, &head, asked).await;
+            if is_cut && !matches!(next, Next::Tunnel(_)) {
+                shard.counters.limited(Limit::RequestsPerConnection);
+            }
+            (outcome, next)
+        }
     };
     tracing::trace!(target: "phantom_frame::proxy", outcome = outcome.label(), "Request ended");
     count::request(shard, client, head.method(), outcome);
@@ -212,7 +262,12 @@ async fn carry_out(
         answers_head: head.method() == "HEAD",
     };
     let path = asked.target.path;
-    let decision = match decide(head, &asked, (&shard.config.routes, &shard.rules)) {
+    let gates = Gates {
+        routes: &shard.config.routes,
+        rules: &shard.rules,
+        body_bytes_max: shard.config.limits.request_body_bytes_max,
+    };
+    let decision = match decide(head, &asked, gates) {
         Ok(decision) => decision,
         Err(outcome) => {
             let about = About { route: "", method: head.method(), path };

@@ -26,7 +26,7 @@ use crate::cache::local::Cache;
 use crate::cache::rules::RouteRules;
 use crate::config::{CacheFill, Config};
 use crate::http1::head::FieldSpan;
-use crate::metrics::{Counters, Gauge};
+use crate::metrics::{Addresses, Counters, Gauge};
 use crate::net::relay::WriteError;
 use crate::net::{Inbox, Pool, Stream, Sweeper, Watch, clock};
 use crate::tunnel::Ring;
@@ -37,7 +37,8 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 /// Vectors kept for reuse.
 const SCRATCH_KEPT_MAX: usize = 128;
 
-/// The state of one worker. Nothing in it is shared with another, except the gauges.
+/// The state of one worker. Nothing in it is shared with another, except the gauges and the table
+/// of addresses.
 #[derive(Debug)]
 pub struct Shard {
     /// The checked configuration.
@@ -74,6 +75,8 @@ pub struct Shard {
     pub date: Date,
     /// Tunnels of the whole process.
     pub tunnels: Arc<Gauge>,
+    /// Connections and tunnels by client address, of the whole process, where those are limited.
+    pub addresses: Option<Arc<Addresses>>,
     /// What this worker did.
     pub counters: Arc<Counters>,
     /// Log lines about failures, at a bounded rate.
@@ -180,8 +183,13 @@ impl Shard {
             route: Cell::new(None),
             status: Cell::new(0),
             idle: self.config.timeouts.body_idle,
-            is_trusted: self.config.trusted_proxies.iter().any(|net| net.contains(&address)),
+            is_trusted: self.trusts(address),
         }
+    }
+
+    /// Whether an address is one of `trusted_proxies`.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.config.trusted_proxies.iter().any(|net| net.contains(&address))
     }
 }
 
@@ -200,7 +208,7 @@ impl Shard {
     pub fn answer_limits(&self) -> AnswerLimits {
         let limits = &self.config.limits;
         AnswerLimits {
-            head_bytes_max: limits.head_bytes_max,
+            head_bytes_max: limits.response_head_bytes_max,
             head_fields_max: limits.head_fields_max,
         }
     }

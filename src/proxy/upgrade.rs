@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use super::converse::{Conversation, Delivered, Ending};
 use super::count;
 use super::fetch::{exchange, next_hop};
-use super::outcome::Outcome;
+use super::outcome::{Outcome, Party};
 use super::record::TARGET;
 use super::serve::{Next, Request};
 use super::shard::{Client, Shard};
 use crate::backend::{Backend, Connection};
-use crate::http1::forward;
+use crate::http1::framing::Framing;
 use crate::http1::head::ResponseHead;
-use crate::http1::upgrade;
-use crate::metrics::{Counters, Permit, Place};
+use crate::http1::{forward, forwarded, upgrade};
+use crate::metrics::{Counters, Excess, Permit, Place, TunnelPlace};
 use crate::net::{Buffer, Watch, clock, relay};
 use crate::tunnel::{CloseReason, Ends, Patience, Summary, pump};
 
@@ -23,8 +23,17 @@ use crate::tunnel::{CloseReason, Ends, Patience, Summary, pump};
 #[derive(Debug)]
 pub(super) struct Switched {
     connection: Connection,
-    permit: Permit,
+    places: Places,
     route: usize,
+}
+
+/// What a tunnel occupies besides its connection's place.
+#[derive(Debug)]
+struct Places {
+    /// Its place among all tunnels of the process.
+    _permit: Permit,
+    /// Its place among the tunnels of its address, where those are limited.
+    _of_address: Option<TunnelPlace>,
 }
 
 /// Two connections that belong to each other now, and what is needed to say how that ended.
@@ -32,7 +41,7 @@ pub(super) struct Switched {
 pub struct Tunnel {
     ends: Ends,
     watch: Watch,
-    permit: Permit,
+    places: Places,
     route: usize,
     address: IpAddr,
     since: Instant,
@@ -64,7 +73,7 @@ impl Tunnel {
     /// Joins the client's connection with the backend's.
     pub(super) fn new(client: Client, switched: Switched) -> Self {
         let Client { stream, mut inbox, watch, address, .. } = client;
-        let Switched { connection, permit, route } = switched;
+        let Switched { connection, places, route } = switched;
         let Connection { stream: backend, inbox: mut backend_inbox, .. } = connection;
         Self {
             ends: Ends {
@@ -74,7 +83,7 @@ impl Tunnel {
                 backend_early: backend_inbox.take(),
             },
             watch,
-            permit,
+            places,
             route,
             address,
             since: clock::now(),
@@ -113,6 +122,7 @@ async fn attempt(
     client: &mut Client,
     request: &Request<'_>,
 ) -> Result<(Outcome, Next), Outcome> {
+    let places = admit(shard, client, request)?;
     let about = request.about(shard);
     tracing::info!(
         target: TARGET,
@@ -122,7 +132,6 @@ async fn attempt(
         about.method,
         String::from_utf8_lossy(about.path),
     );
-    let permit = shard.tunnels.admit().ok_or(Outcome::TooManyTunnels)?;
     let backend = shard.backends.get(request.route).ok_or(Outcome::Internal)?;
 
     let mut head = shard.scratch.take_head();
@@ -139,10 +148,66 @@ async fn attempt(
             Ok(refused(shard, request, backend, (delivered, connection)))
         }
         (Ending::Switched(answer), connection) => {
-            let switched = Switched { connection, permit, route: request.route };
+            if has_too_many_early_bytes(shard, client) {
+                return Err(refused_by_limit(shard, client.address, request, Outcome::EarlyBytes));
+            }
+            let switched = Switched { connection, places, route: request.route };
             Ok(switch(shard, client, answer, switched).await)
         }
     }
+}
+
+/// Holds an upgrade against the limits, before anything is done for it.
+fn admit(shard: &Shard, client: &Client, request: &Request<'_>) -> Result<Places, Outcome> {
+    let refuse = |address, outcome| refused_by_limit(shard, address, request, outcome);
+    // Behind a body nothing is known before the body has been read.
+    if request.asked.framing == Framing::Length(0) && has_too_many_early_bytes(shard, client) {
+        return Err(refuse(client.address, Outcome::EarlyBytes));
+    }
+    let mut of_address = None;
+    if let Some(addresses) = &shard.addresses
+        && let Some(address) = asker(shard, client, request)
+    {
+        let place = addresses.upgrade(address, clock::now());
+        of_address = place.map_err(|excess| match excess {
+            Excess::Count => refuse(address, Outcome::TooManyTunnelsOfAddress),
+            Excess::Rate => refuse(address, Outcome::TooManyUpgradesOfAddress),
+        })?;
+    }
+    let permit = shard.tunnels.admit();
+    let permit = permit.ok_or_else(|| refuse(client.address, Outcome::TooManyTunnels))?;
+    Ok(Places { _permit: permit, _of_address: of_address })
+}
+
+/// The address for which a request counts; `None` if only trusted proxies are known of it.
+fn asker(shard: &Shard, client: &Client, request: &Request<'_>) -> Option<IpAddr> {
+    if client.is_trusted {
+        let is_trusted = |address| shard.trusts(address);
+        forwarded::client(request.head.fields(), client.address, is_trusted)
+    } else {
+        Some(client.address)
+    }
+}
+
+/// Whether more waits behind the request than may be sent before it is answered.
+fn has_too_many_early_bytes(shard: &Shard, client: &Client) -> bool {
+    let waiting = client.inbox.filled().len().saturating_add(client.stream.unread());
+    waiting > shard.config.limits.early_bytes_max
+}
+
+/// Says in the log that a limit was met, if a line is due.
+fn refused_by_limit(
+    shard: &Shard,
+    address: IpAddr,
+    request: &Request<'_>,
+    outcome: Outcome,
+) -> Outcome {
+    if outcome.party() == Party::Client {
+        shard.record.limited(outcome, Some(address));
+    } else {
+        shard.record.failure(outcome, request.about(shard), &"limits.tunnels");
+    }
+    outcome
 }
 
 /// Passes the 101 on: from here the connections belong to each other.
@@ -191,7 +256,7 @@ fn refused(
 #[derive(Debug)]
 pub struct Owner {
     place: Place,
-    tunnel: Permit,
+    places: Places,
     open: Open,
     client: IpAddr,
     since: Instant,
@@ -204,11 +269,11 @@ pub struct Owner {
 ///
 /// Both connections are closed; what was in transit is lost.
 pub async fn run_tunnel(shard: &Shard, tunnel: Box<Tunnel>, place: Place) {
-    let Tunnel { mut ends, watch, permit, route, address, since } = *tunnel;
+    let Tunnel { mut ends, watch, places, route, address, since } = *tunnel;
     let timeouts = &shard.config.timeouts;
     let patience = Patience { idle: timeouts.tunnel_idle, half_close: timeouts.tunnel_half_close };
     let open = Open::new(&shard.counters, route);
-    let mut owner = Owner { place, tunnel: permit, open, client: address, since };
+    let mut owner = Owner { place, places, open, client: address, since };
     if let Some(ring) = &shard.ring {
         match ring.adopt(ends, patience, owner) {
             Ok(()) => return,
@@ -222,9 +287,9 @@ pub async fn run_tunnel(shard: &Shard, tunnel: Box<Tunnel>, place: Place) {
 
 /// Counts a tunnel that has ended and says how it ended.
 pub fn end_tunnel(shard: &Shard, owner: Owner, summary: &Summary) {
-    let Owner { place, tunnel, open, client, since } = owner;
+    let Owner { place, places, open, client, since } = owner;
     let route = open.route;
-    drop((place, tunnel, open));
+    drop((place, places, open));
     let lived = clock::now().duration_since(since);
     shard.counters.tunnel_closed(summary.reason as usize);
     shard.counters.tunnel_duration.observe(lived);

@@ -27,6 +27,11 @@ impl<'a> Upload<'a> {
         matches!(self.ended, Some(Ok(_)))
     }
 
+    /// Whether more of a body came than is allowed.
+    pub(super) fn is_too_long(&self) -> bool {
+        matches!(self.ended, Some(Err(RelayError::TooLong)))
+    }
+
     /// Whether the client has sent more than its request.
     pub(super) fn leaves_more(&self) -> bool {
         matches!(self.ended, Some(Ok(Relayed { leaves_more: true, .. })))
@@ -110,5 +115,5 @@ impl<'a> Upload<'a> {
 
 /// Whether the client broke off: it will not read an answer.
 fn is_senders_fault(end: &Result<Relayed, RelayError>) -> bool {
-    matches!(end, Err(RelayError::Source(_) | RelayError::Chunk(_)))
+    matches!(end, Err(RelayError::Source(_) | RelayError::Chunk(_) | RelayError::TooLong))
 }

@@ -19,7 +19,7 @@ use crate::cache::compress::Compressor;
 use crate::cache::rules::KeyFn;
 use crate::config::{CacheStrategy, CompressStrategy, Config, DriverChoice};
 use crate::control::{self, Control, Phase, Status};
-use crate::metrics::{Counters, Gauge, Loads};
+use crate::metrics::{Addresses, Counters, Gauge, Loads};
 use crate::net::clock;
 use crate::worker::{self, Message, Purger, Rung, Setup};
 
@@ -229,6 +229,7 @@ impl Server {
             connections: Gauge::new(connections_max),
             loads: Loads::new(self.cpus.len()),
             tunnels: Gauge::new(tunnels_max),
+            by_address: Addresses::new(self.config.limits.per_address, clock::now()),
             config: self.config,
             events: self.events,
         };
@@ -255,6 +256,7 @@ impl Server {
                 connections: Arc::clone(&shared.connections),
                 loads: shared.loads.clone(),
                 tunnels: Arc::clone(&shared.tunnels),
+                by_address: shared.by_address.clone(),
                 counters: Arc::clone(&fleet.counters[index]),
                 compressor: compressor.clone(),
                 key_fn: self.key_fn.clone(),
@@ -309,6 +311,7 @@ struct Shared {
     connections: Arc<Gauge>,
     loads: Loads,
     tunnels: Arc<Gauge>,
+    by_address: Option<Arc<Addresses>>,
     events: Sender<Event>,
 }
 
@@ -409,6 +412,7 @@ impl Shared {
             purger: Purger::new(senders.to_vec()),
             counters: fleet.counters.clone(),
             loads: self.loads.clone(),
+            addresses: self.by_address.clone(),
         };
         control::spawn(setup).map(Some).map_err(StartError::System)
     }

@@ -1,7 +1,7 @@
 //! Accepting connections on one worker, and what happens when there are too many.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,9 +11,10 @@ use super::Message;
 use super::balance;
 use crate::config::Accept;
 use crate::http1::reply::{self, Reply};
-use crate::metrics::{Gauge, Loads, Permit, Place};
+use crate::metrics::{ConnectionPlace, Excess, Gauge, Limit, Loads, Permit, Place};
 use crate::net::listener::Listener;
 use crate::net::{Stream, Watch, clock};
+use crate::proxy::outcome::RETRY_SECONDS;
 use crate::proxy::{self, Shard, fence};
 
 /// Connections accepted before those that were accepted already get a turn.
@@ -93,14 +94,30 @@ struct Door {
     shard: Rc<Shard>,
     hall: Hall,
     random: u64,
-    last_line: Option<Instant>,
+    /// Lines about the system, about `limits.connections`, and about limits by address.
+    error_lines: Pace,
+    full_lines: Pace,
+    address_lines: Pace,
+}
+
+/// What a connection is to occupy.
+struct Places {
+    permit: Permit,
+    of_address: Option<ConnectionPlace>,
 }
 
 impl Door {
     fn new(shard: Rc<Shard>, hall: Hall) -> Self {
         // Any odd number will do: it only breaks ties.
         let random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * hall.own as u64 + 1);
-        Self { shard, hall, random, last_line: None }
+        Self {
+            shard,
+            hall,
+            random,
+            error_lines: Pace::default(),
+            full_lines: Pace::default(),
+            address_lines: Pace::default(),
+        }
     }
 
     /// Accepts what waits, at most `count_max`; returns how many came.
@@ -110,20 +127,38 @@ impl Door {
             let Some((socket, address)) = listener.try_accept()? else { break };
             count += 1;
             self.shard.counters.connections.add(1);
-            match self.hall.connections.admit() {
-                Some(permit) => self.admit(socket, address, permit),
-                None => self.turn_away(socket),
+            match self.places(address.ip()) {
+                Ok(places) => self.admit(socket, address, places),
+                Err(limit) => self.turn_away(socket, address.ip(), limit),
             }
         }
         Ok(count)
     }
 
-    fn admit(&mut self, socket: OwnedFd, address: SocketAddr, permit: Permit) {
+    /// What a connection from this address is to occupy, or the limit that it meets.
+    fn places(&self, address: IpAddr) -> Result<Places, Limit> {
+        let mut of_address = None;
+        // The address first: one that has enough is not told that everybody has.
+        if let Some(addresses) = &self.shard.addresses
+            && !self.shard.trusts(address.to_canonical())
+        {
+            of_address =
+                addresses.connect(address, clock::now()).map_err(|excess| match excess {
+                    Excess::Count => Limit::ConnectionsPerAddress,
+                    Excess::Rate => Limit::AcceptRatePerAddress,
+                })?;
+        }
+        let permit = self.hall.connections.admit().ok_or(Limit::Connections)?;
+        Ok(Places { permit, of_address })
+    }
+
+    fn admit(&mut self, socket: OwnedFd, address: SocketAddr, places: Places) {
         let own = self.hall.own;
         // Others may have ended already when this worker drains.
         let worker = if self.shard.draining.get() { own } else { self.choose() };
         let entered = self.hall.loads.enter(worker);
-        let guest = Guest { socket, address, place: Place { permit, entered } };
+        let Places { permit, of_address } = places;
+        let guest = Guest { socket, address, place: Place { permit, entered, of_address } };
         let Some(mailbox) = self.hall.workers.get(worker).filter(|_| worker != own) else {
             return welcome(&self.shard, guest);
         };
@@ -142,31 +177,70 @@ impl Door {
         balance::place(&self.hall.loads, self.hall.accept, self.hall.own, self.random)
     }
 
-    /// Answers 503 without waiting for anything: a full house has no room for guests that linger.
-    fn turn_away(&mut self, socket: OwnedFd) {
+    /// Answers 503, or 429 for the address's own limits, without waiting for anything: a full house has
+    /// no room for guests that linger.
+    fn turn_away(&mut self, socket: OwnedFd, address: IpAddr, limit: Limit) {
+        self.shard.counters.limited(limit);
+        let (status, text, retry_after) = if limit == Limit::ConnectionsPerAddress {
+            (429, "Too many connections are open from your address.", RETRY_SECONDS)
+        } else if limit == Limit::AcceptRatePerAddress {
+            // The slowest rate is one a second.
+            (429, "Connections come too fast from your address.", 1)
+        } else {
+            (503, "Too many connections are open.", RETRY_SECONDS)
+        };
+        self.tell(limit, address);
         let Ok(stream) = Stream::new(socket) else { return };
         let mut head = self.shard.scratch.take_head();
         self.shard.date.with(|date| {
-            let text = "Too many connections are open.";
-            let reply =
-                Reply { status: 503, text, close: true, date, answers_head: false, allow: None };
+            let retry_after = Some(retry_after);
+            let (answers_head, allow) = (false, None);
+            let reply = Reply { status, text, close: true, date, answers_head, allow, retry_after };
             reply::write(&mut head, &reply);
         });
         // A new socket takes this much; if not, the close says it all.
         stream.try_write(&head).ok();
         stream.shutdown_write();
         self.shard.scratch.give_back_head(head);
-        self.complain(&io::Error::other(
-            "as many connections are open as limits.connections allows",
-        ));
+    }
+
+    /// Says that a connection met a limit, if a line is due.
+    fn tell(&mut self, limit: Limit, address: IpAddr) {
+        let is_full = limit == Limit::Connections;
+        let pace = if is_full { &mut self.full_lines } else { &mut self.address_lines };
+        let Some(left_out) = pace.due(clock::now()) else { return };
+        if is_full {
+            let error = "as many connections are open as limits.connections allows";
+            tracing::error!(error, left_out, "Connection not accepted");
+        } else {
+            let client = address.to_canonical();
+            tracing::warn!(limit = limit.key(), %client, left_out, "Connection turned away");
+        }
     }
 
     fn complain(&mut self, error: &io::Error) {
-        let now = clock::now();
-        if self.last_line.is_none_or(|last| now.duration_since(last) >= LOG_PAUSE) {
-            self.last_line = Some(now);
-            tracing::error!(%error, "Connection not accepted");
+        if let Some(left_out) = self.error_lines.due(clock::now()) {
+            tracing::error!(%error, left_out, "Connection not accepted");
         }
+    }
+}
+
+/// Lines of one kind, at a bounded rate.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Instant>,
+    left_out: u64,
+}
+
+impl Pace {
+    /// Whether a line may be written, and how many were left out before it.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.duration_since(last) < LOG_PAUSE) {
+            self.left_out += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 

@@ -25,7 +25,7 @@ use outfit::Outfit;
 use crate::cache::compress::Compressor;
 use crate::cache::rules::KeyFn;
 use crate::config::Config;
-use crate::metrics::{Counters, Gauge, Loads};
+use crate::metrics::{Addresses, Counters, Gauge, Loads};
 use crate::net::listener::Listener;
 use crate::net::{clock, failpoint, sweeper};
 use crate::proxy::{self, Letter, Owner, Purge, Shard, fence, purge};
@@ -88,6 +88,8 @@ pub struct Setup {
     pub loads: Loads,
     /// Tunnels of the whole process.
     pub tunnels: Arc<Gauge>,
+    /// Connections and tunnels by client address, where those are limited.
+    pub by_address: Option<Arc<Addresses>>,
     /// What this worker does.
     pub counters: Arc<Counters>,
     /// The thread that compresses stored responses, if a route wants it.
@@ -136,6 +138,7 @@ async fn live(setup: Setup, rung: Rung) {
         config: setup.config,
         addresses: setup.addresses,
         tunnels: setup.tunnels,
+        by_address: setup.by_address,
         counters: setup.counters,
         compressor: setup.compressor,
         key_fn: setup.key_fn,
@@ -275,6 +278,9 @@ async fn sweep(shard: Rc<Shard>) {
         }
         shard.date.refresh();
         shard.pool.trim();
+        if let Some(addresses) = &shard.addresses {
+            addresses.tidy(now);
+        }
         tell_cache(&shard);
         for backend in &shard.backends {
             backend.reap(now);

@@ -12,7 +12,7 @@ use crate::cache::disk::Disk;
 use crate::cache::local::Cache;
 use crate::cache::rules::{KeyFn, RouteRules};
 use crate::config::{CacheRules, CacheStorageMode, Config, Route, Runtime, TunnelEngine};
-use crate::metrics::{Counters, Gauge};
+use crate::metrics::{Addresses, Counters, Gauge};
 use crate::net::{Pool, Sweeper};
 use crate::proxy::{Date, Flights, Owner, Packing, Post, Record, Scratch, Shard};
 use crate::tunnel::{Ring, RingOptions};
@@ -23,6 +23,7 @@ pub(super) struct Outfit {
     pub(super) config: Arc<Config>,
     pub(super) addresses: Vec<Arc<[SocketAddr]>>,
     pub(super) tunnels: Arc<Gauge>,
+    pub(super) by_address: Option<Arc<Addresses>>,
     pub(super) counters: Arc<Counters>,
     pub(super) compressor: Option<Compressor>,
     pub(super) key_fn: Option<KeyFn>,
@@ -56,6 +57,7 @@ impl Outfit {
             compressor: self.compressor,
             config: self.config,
             tunnels: self.tunnels,
+            addresses: self.by_address,
             counters: self.counters,
             post: post(self.workers),
         }

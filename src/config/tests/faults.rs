@@ -335,3 +335,19 @@ fn what_asks_for_nothing_needs_no_warning() {
                 pre_generate_fallthrough = true\n";
     assert_eq!(warnings(text), [""; 0]);
 }
+
+#[test]
+fn a_burst_without_a_rate_is_refused() {
+    for (rate, burst) in [
+        ("accept_rate_per_address", "accept_burst_per_address"),
+        ("upgrade_rate_per_address", "upgrade_burst_per_address"),
+    ] {
+        let faults = refuse(&format!("[limits]\n{burst} = 5\n[server.a]"));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        let told = format!("line 2: limits.{burst}: without `{rate}` there is nothing to exceed");
+        assert!(faults[0].starts_with(&told), "{faults:?}");
+        // A rate that is wrong is one fault.
+        let faults = refuse(&format!("[limits]\n{burst} = 5\n{rate} = 0\n[server.a]"));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+}

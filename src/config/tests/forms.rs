@@ -56,8 +56,20 @@ fn the_shortest_file_has_every_default() {
     let limits = Limits {
         head_bytes_max: 32 * 1024,
         head_fields_max: 100,
+        response_head_bytes_max: 32 * 1024,
+        request_body_bytes_max: None,
+        early_bytes_max: 256 * 1024,
+        requests_per_connection_max: None,
+        pipelined_requests_max: None,
         connections_max: None,
         tunnels_max: None,
+        per_address: AddressLimits {
+            connections_max: None,
+            tunnels_max: None,
+            accepts: None,
+            upgrades: None,
+            tracked_max: 65536,
+        },
         pool_idle_max: 512,
         pool_idle_age: secs(60),
     };

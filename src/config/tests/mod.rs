@@ -8,6 +8,7 @@ mod reference;
 mod values;
 
 use super::*;
+use crate::metrics::{AddressLimits, Rate};
 
 /// Parses with no environment; unknown keys are warnings.
 fn accept(text: &str) -> Loaded {

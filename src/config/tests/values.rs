@@ -61,6 +61,16 @@ fn ranges_hold_their_ends() {
         ("[limits]\nhead_fields = ", "1", "512"),
         ("[limits]\nconnections = ", "1", "10000000"),
         ("[limits]\ntunnels = ", "1", "10000000"),
+        ("[limits]\nresponse_head_bytes = ", "'1KiB'", "'1MiB'"),
+        ("[limits]\nrequest_body_bytes = ", "1", "17592186044416"),
+        ("[limits]\nearly_bytes = ", "0", "'16MiB'"),
+        ("[limits]\nrequests_per_connection = ", "1", "1000000000"),
+        ("[limits]\npipelined_requests = ", "1", "10000"),
+        ("[limits]\nconnections_per_address = ", "1", "10000000"),
+        ("[limits]\ntunnels_per_address = ", "1", "10000000"),
+        ("[limits]\naccept_rate_per_address = ", "1", "1000000"),
+        ("[limits]\nupgrade_rate_per_address = ", "1", "1000000"),
+        ("[limits]\ntracked_addresses = ", "64", "10000000"),
         ("[limits]\npool_idle = ", "0", "65536"),
         ("[timeouts]\nhead = ", "'1ms'", "'365d'"),
         ("[timeouts]\ntunnel_idle = ", "0", "31536000"),
@@ -84,6 +94,17 @@ fn ranges_hold_their_ends() {
         "[limits]\nhead_fields = 513",
         "[limits]\nconnections = 0",
         "[limits]\ntunnels = 0",
+        "[limits]\nresponse_head_bytes = 1023",
+        "[limits]\nrequest_body_bytes = 0",
+        "[limits]\nearly_bytes = 16777217",
+        "[limits]\nrequests_per_connection = 0",
+        "[limits]\npipelined_requests = 0",
+        "[limits]\nconnections_per_address = 0",
+        "[limits]\ntunnels_per_address = 0",
+        "[limits]\naccept_rate_per_address = 0",
+        "[limits]\nupgrade_rate_per_address = 1000001",
+        "[limits]\naccept_rate_per_address = 1\naccept_burst_per_address = 0",
+        "[limits]\ntracked_addresses = 63",
         "[limits]\npool_idle = 65537",
         "[limits]\npool_idle_age = 0",
         "[timeouts]\nhead = 31536001",
@@ -303,4 +324,24 @@ fn dotenv_must_be_literal() {
         "dotenv = '$env:FILE'\n[server.a]",
         &["line 1: dotenv: this key is read before variables are replaced"],
     );
+}
+
+#[test]
+fn a_rate_has_a_burst_of_a_second_unless_it_says_otherwise() {
+    let limits = accept("[limits]\naccept_rate_per_address = 20\n[server.a]").config.limits;
+    assert_eq!(limits.per_address.accepts, Some(Rate { per_second: 20, burst: 20 }));
+    assert_eq!(limits.per_address.upgrades, None);
+    let text = "[limits]\nupgrade_rate_per_address = 2\nupgrade_burst_per_address = 50\n[server.a]";
+    let limits = accept(text).config.limits;
+    assert_eq!(limits.per_address.upgrades, Some(Rate { per_second: 2, burst: 50 }));
+}
+
+#[test]
+fn a_backends_head_may_be_as_long_as_a_clients_unless_it_says_otherwise() {
+    let bytes = |text: &str| {
+        let limits = accept(&format!("[limits]\n{text}\n[server.a]")).config.limits;
+        (limits.head_bytes_max, limits.response_head_bytes_max)
+    };
+    assert_eq!(bytes("head_bytes = 2048"), (2048, 2048));
+    assert_eq!(bytes("response_head_bytes = 4096"), (32 * 1024, 4096));
 }
