@@ -37,6 +37,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// After the end of patience: time to close what is left and to log why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Between two lines about addresses that could not be told apart.
+const UNTRACKED_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the control thread tells a worker.
 #[derive(Debug)]
 pub enum Message {
@@ -268,6 +271,7 @@ async fn sweep(shard: Rc<Shard>) {
     for backend in &shard.backends {
         backend.keep_warm();
     }
+    let mut untracked = Untracked { told: 0, at: clock::now() };
     loop {
         monoio::time::sleep(interval).await;
         failpoint::reach("worker");
@@ -280,11 +284,34 @@ async fn sweep(shard: Rc<Shard>) {
         shard.pool.trim();
         if let Some(addresses) = &shard.addresses {
             addresses.tidy(now);
+            if shard.own == 0 {
+                untracked.tell(addresses.untracked(), now);
+            }
         }
         tell_cache(&shard);
         for backend in &shard.backends {
             backend.reap(now);
             backend.keep_warm();
+        }
+    }
+}
+
+/// What was said last about addresses that could not be told apart.
+struct Untracked {
+    told: u64,
+    at: Instant,
+}
+
+impl Untracked {
+    /// Writes a line if there are more, and a line is due.
+    fn tell(&mut self, count: u64, now: Instant) {
+        if count > self.told && now.duration_since(self.at) >= UNTRACKED_PAUSE {
+            let more = count - self.told;
+            tracing::warn!(
+                more,
+                "More client addresses than limits.tracked_addresses: their limits are not held"
+            );
+            *self = Self { told: count, at: now };
         }
     }
 }

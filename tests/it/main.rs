@@ -171,6 +171,12 @@ mod strict_chunks;
 // Limits of a head.
 #[cfg(test)]
 mod strict_limits;
+// Limits by client address: connections, tunnels, rates.
+#[cfg(test)]
+mod limits_address;
+// Limits of requests: bodies, early bytes, pieces, heads of backends.
+#[cfg(test)]
+mod limits_request;
 // Request heads that are refused.
 #[cfg(test)]
 mod strict_requests;

@@ -1,6 +1,6 @@
 //! A client that a test scripts in bytes.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::{Deref, DerefMut};
 
 use socket2::{Domain, Socket, Type};
@@ -32,6 +32,16 @@ impl Client {
     /// Speaks over a connection that a test has made itself.
     pub fn over(peer: Peer) -> Self {
         Self(peer)
+    }
+
+    /// Connects from this address of the host; on Linux all of 127.0.0.0/8 are.
+    pub fn connect_from(source: &str, addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+        let source: IpAddr = source.parse().expect("an address");
+        socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this host");
+        let connected = socket.connect_timeout(&addr.into(), GUARD);
+        connected.unwrap_or_else(|e| panic!("connecting from {source} to {addr}: {e}"));
+        Self(Peer::new(socket.into(), "client"))
     }
 
     /// Sends `GET path` with `Host: localhost` and reads the response; the connection persists.
