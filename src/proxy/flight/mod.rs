@@ -4,14 +4,20 @@
 //! across a wait. What a client has read of the body it remembers itself; a body too large to be kept
 //! is held only as far as the slowest client is behind, and the fill waits for that client.
 
+mod reader;
+mod table;
+
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use slab::Slab;
+
+pub(super) use reader::{Reader, Waiter};
+pub use table::Flights;
 
 use super::outcome::Outcome;
 use super::shard::moment;
@@ -454,165 +460,6 @@ fn next_capacity(last: Option<&Vec<u8>>, wanted: usize, length_left: Option<u64>
     let known = length_left.map(|left| usize::try_from(left).unwrap_or(usize::MAX));
     let usual = last.map_or(PIECE_BYTES_MIN, |last| last.capacity().saturating_mul(2)).max(wanted);
     known.unwrap_or(usual).clamp(1, PIECE_BYTES_MAX)
-}
-
-/// Somebody who waits for a flight.
-#[derive(Debug)]
-pub(super) struct Waiter<'a> {
-    /// What he waits for.
-    pub(super) flight: &'a Flight,
-    leads: bool,
-    /// His place in the body until he reads: the fill may be far ahead before he has a turn, and what
-    /// it drops meanwhile he would miss.
-    place: Cell<Option<usize>>,
-}
-
-impl<'a> Waiter<'a> {
-    /// One more; `leads` says that the flight was begun for him.
-    pub(super) fn new(flight: &'a Flight, leads: bool) -> Self {
-        flight.waiting.set(flight.waiting.get().map(|count| count + 1));
-        let place = Cell::new(Some(flight.readers.borrow_mut().insert(0)));
-        Self { flight, leads, place }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        let flight = self.flight;
-        flight.waiting.set(flight.waiting.get().map(|count| count.saturating_sub(1)));
-        if let Some(place) = self.place.take() {
-            flight.readers.borrow_mut().try_remove(place);
-        }
-        if self.leads {
-            flight.leader_left();
-        }
-        if flight.waiting.get() == Some(0) || flight.is_passing() {
-            flight.wake();
-        }
-    }
-}
-
-/// A client's place in the body of a flight.
-#[derive(Debug)]
-pub(super) struct Reader<'a> {
-    flight: &'a Flight,
-    number: usize,
-}
-
-impl<'a> Reader<'a> {
-    /// A reader at the beginning, in the place of one who has waited.
-    pub(super) fn new(waiter: &Waiter<'a>) -> Self {
-        let flight = waiter.flight;
-        let number = waiter.place.take();
-        let number = number.unwrap_or_else(|| flight.readers.borrow_mut().insert(0));
-        Self { flight, number }
-    }
-
-    /// Copies up to `bytes_max` of what comes next to the end of `out`, and goes on behind it.
-    pub(super) fn read(&self, out: &mut Vec<u8>, bytes_max: usize) -> Progress {
-        let body = self.flight.body.borrow();
-        let mut readers = self.flight.readers.borrow_mut();
-        let Some(at) = readers.get_mut(self.number) else {
-            return Progress::Broken(Outcome::Internal);
-        };
-        if *at < body.start {
-            // What comes next is not here any more: anything else would be taken for it.
-            return Progress::Broken(Outcome::Internal);
-        }
-        let before = out.len();
-        let mut offset = body.start;
-        let slices = body.pieces.iter().map(Vec::as_slice);
-        for piece in slices.chain(body.whole.iter().map(|piece| &**piece)) {
-            let skip = usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX);
-            let left = bytes_max - (out.len() - before);
-            let rest = piece.get(skip.min(piece.len())..).unwrap_or_default();
-            let part = rest.get(..left.min(rest.len())).unwrap_or_default();
-            out.extend_from_slice(part);
-            *at += part.len() as u64;
-            offset += piece.len() as u64;
-        }
-        let count = out.len() - before;
-        let is_passing = body.is_passing;
-        match (count, body.failure) {
-            (1.., _) => {
-                drop((body, readers));
-                if is_passing {
-                    // The fill may be waiting for room.
-                    self.flight.wake();
-                }
-                Progress::Bytes(count)
-            }
-            (0, Some(outcome)) => Progress::Broken(outcome),
-            (0, None) if body.is_complete => Progress::End,
-            (0, None) => Progress::Wait,
-        }
-    }
-}
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        self.flight.readers.borrow_mut().try_remove(self.number);
-        if self.flight.body.borrow().is_passing {
-            self.flight.wake();
-        }
-    }
-}
-
-/// All fills of each key.
-type ByKey = HashMap<Box<[u8]>, Vec<Rc<Flight>>>;
-
-/// The fills of one worker.
-#[derive(Debug, Default)]
-pub struct Flights {
-    by_key: RefCell<ByKey>,
-}
-
-impl Flights {
-    /// A fill under `key` whose answer may suit a request with these fields.
-    pub(super) fn join(
-        &self,
-        key: &[u8],
-        request: Fields<'_>,
-        (known, demand): (Option<&Entry>, &Demand),
-    ) -> Option<Rc<Flight>> {
-        let flights = self.by_key.borrow();
-        let of_key = flights.get(key)?;
-        let joinable = |flight: &&Rc<Flight>| {
-            flight.is_joinable()
-                && flight.may_suit(request, (known, demand))
-                // What was sent before the request is no answer to one that wants it confirmed.
-                && (flight.is_asked() || !demand.no_cache())
-        };
-        of_key.iter().find(joinable).cloned()
-    }
-
-    /// Whether a fill under `key` runs that others may join.
-    pub(super) fn has(&self, key: &[u8]) -> bool {
-        let flights = self.by_key.borrow();
-        flights.get(key).is_some_and(|of_key| of_key.iter().any(|flight| flight.is_joinable()))
-    }
-
-    pub(super) fn add(&self, flight: &Rc<Flight>) {
-        let mut flights = self.by_key.borrow_mut();
-        flights.entry(flight.wish.key.clone()).or_default().push(Rc::clone(flight));
-    }
-
-    pub(super) fn remove(&self, flight: &Rc<Flight>) {
-        let mut flights = self.by_key.borrow_mut();
-        if let Some(of_key) = flights.get_mut(&flight.wish.key) {
-            of_key.retain(|other| !Rc::ptr_eq(other, flight));
-            if of_key.is_empty() {
-                flights.remove(&flight.wish.key);
-            }
-        }
-    }
-
-    /// Dooms the fills whose key is accepted: nobody joins them any more, nothing of them is stored.
-    pub(super) fn doom(&self, doomed: impl Fn(&[u8]) -> bool) {
-        let flights = self.by_key.borrow();
-        let of_doomed = flights.iter().filter(|(key, _)| doomed(key)).flat_map(|(_, all)| all);
-        of_doomed.for_each(|flight| flight.doom());
-    }
 }
 
 impl Flight {
