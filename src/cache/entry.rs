@@ -47,6 +47,7 @@ pub struct Entry {
     len: u64,
     packed: RefCell<Option<Rc<Packed>>>,
     varies_by_coding: bool,
+    is_not_found: bool,
 }
 
 /// The same response in a content coding.
@@ -93,7 +94,18 @@ impl Entry {
         let whole = head.clone();
         let head = ResponseHead::parse(head, whole.len(), Vec::new(), FIELDS_MAX)?;
         let (terms, packed) = (Cell::new(terms), RefCell::new(None));
-        Ok(Self { head, whole, front, terms, choice, body, len, packed, varies_by_coding: false })
+        Ok(Self {
+            head,
+            whole,
+            front,
+            terms,
+            choice,
+            body,
+            len,
+            packed,
+            varies_by_coding: false,
+            is_not_found: false,
+        })
     }
 
     /// Says whether it is, or will be, kept in a content coding as well: then a client gets it as it is
@@ -102,6 +114,18 @@ impl Entry {
     pub fn with_variation(mut self, varies_by_coding: bool) -> Self {
         self.varies_by_coding = varies_by_coding;
         self
+    }
+
+    /// Says whether it counts as a not-found page.
+    #[must_use]
+    pub fn with_not_found(mut self, is_not_found: bool) -> Self {
+        self.is_not_found = is_not_found;
+        self
+    }
+
+    /// Whether it counts as a not-found page.
+    pub fn is_not_found(&self) -> bool {
+        self.is_not_found
     }
 
     /// Puts the body elsewhere.
@@ -117,7 +141,8 @@ impl Entry {
             Body::Memory(pieces) => Body::Memory(pieces.clone()),
             Body::Disk(extent) => Body::Disk(Rc::clone(extent)),
         };
-        Some(Self::new(head, terms, choice, body).ok()?.with_variation(self.varies_by_coding))
+        let renewed = Self::new(head, terms, choice, body).ok()?;
+        Some(renewed.with_variation(self.varies_by_coding).with_not_found(self.is_not_found))
     }
 
     /// Whether it is, or will be, kept in a content coding as well.

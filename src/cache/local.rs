@@ -19,6 +19,10 @@ use crate::http1::field::Fields;
 /// clients could fill the cache with one page.
 const VARIANTS_MAX: usize = 32;
 
+/// The keys of a route's not-found pages, which are listed by their age, may take one part in so many of
+/// the bytes of the cache.
+const NOT_FOUND_PART: usize = 16;
+
 /// How long a page is marked after an answer that could not be stored, in milliseconds.
 const MARK_MILLIS: u64 = 30_000;
 
@@ -63,6 +67,8 @@ pub struct Extent {
 struct NotFound {
     /// The oldest first; some may have been evicted or purged meanwhile.
     keys: VecDeque<Box<[u8]>>,
+    /// Bytes of the keys.
+    bytes: usize,
     /// How many are kept.
     max: usize,
 }
@@ -81,7 +87,7 @@ impl Cache {
     /// An empty cache that keeps up to `bytes_max` bytes, and of each route as many not-found pages
     /// as `not_found_max` says.
     pub fn new(bytes_max: usize, not_found_max: &[usize]) -> Self {
-        let keeping = |max: &usize| NotFound { keys: VecDeque::new(), max: *max };
+        let keeping = |max: &usize| NotFound { keys: VecDeque::new(), bytes: 0, max: *max };
         let not_found = not_found_max.iter().map(keeping).collect();
         Self {
             store: RefCell::new(Store::new(bytes_max)),
@@ -133,24 +139,39 @@ impl Cache {
         });
     }
 
-    /// Counts a page as not found; the oldest such page of its route leaves for it. `false` if none
-    /// are kept: do not store it.
+    /// Counts a page as not found; the oldest such pages of its route leave for it. `false` if none are
+    /// kept: do not store it.
     pub fn admit_not_found(&self, key: &[u8]) -> bool {
         let mut routes = self.not_found.borrow_mut();
-        let Some(NotFound { keys, max }) = routes.get_mut(key::parts(key).0) else { return false };
-        if *max == 0 {
+        let Some(own) = routes.get_mut(key::parts(key).0) else { return false };
+        if own.max == 0 {
             return false;
         }
-        if keys.iter().any(|known| **known == *key) {
+        if self.is_not_found(key) {
+            // It is on the list already.
             return true;
         }
-        if keys.len() >= *max
-            && let Some(oldest) = keys.pop_front()
-        {
-            self.store.borrow_mut().remove(&oldest);
+        let bytes_max = self.store.borrow().bytes_max() / NOT_FOUND_PART;
+        while own.keys.len() >= own.max || own.bytes + key.len() > bytes_max {
+            let Some(oldest) = own.keys.pop_front() else { return false };
+            own.bytes -= oldest.len();
+            self.forget_not_found(&oldest);
         }
-        keys.push_back(key.into());
+        own.bytes += key.len();
+        own.keys.push_back(key.into());
         true
+    }
+
+    fn is_not_found(&self, key: &[u8]) -> bool {
+        let mut store = self.store.borrow_mut();
+        store.peek(key).is_some_and(|page| page.entries.iter().any(|entry| entry.is_not_found()))
+    }
+
+    /// Drops a page if it still is a not-found one.
+    fn forget_not_found(&self, key: &[u8]) {
+        if self.is_not_found(key) {
+            self.remove(key);
+        }
     }
 
     /// Says that the footprint of an entry under this key has changed.

@@ -1,6 +1,7 @@
 //! What a route says about caching, in the form in which requests are judged by it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,9 +20,9 @@ const PACKED_BYTES_MIN: u64 = 256;
 /// A request, as a key function sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestInfo<'a> {
-    /// The method: `GET` or `HEAD`.
+    /// The method: always `GET`, also where a HEAD asks, or a change ends what is stored.
     pub method: &'a str,
-    /// The path with the mount prefix stripped; bytes that are not UTF-8 are replaced.
+    /// The path with the mount prefix stripped. What is not UTF-8 keeps its usual name.
     pub path: &'a str,
     /// The query without its `?`, empty if there is none.
     pub query: &'a str,
@@ -107,18 +108,32 @@ impl RouteRules {
 
     /// Whether a page counts as not found: by its status, or because it says so of itself.
     pub fn is_not_found(&self, status: u16, body: &[Bytes]) -> bool {
-        status == 404
-            || self.use_404_meta && body.first().is_some_and(|piece| says_not_found(piece))
+        status == 404 || self.use_404_meta && says_not_found(&whole(body))
     }
 
-    /// The content coding in which a response is kept as well, if it gains by that.
-    pub fn coding_for(&self, status: u16, response: Fields<'_>, len: u64) -> Option<Coding> {
+    /// The content coding in which a response is kept as well, if it gains by that; `len` is that of
+    /// its body, `None` if it is not known yet.
+    pub fn coding_for(
+        &self,
+        status: u16,
+        response: Fields<'_>,
+        len: Option<u64>,
+    ) -> Option<Coding> {
+        const SIZES: RangeInclusive<u64> =
+            PACKED_BYTES_MIN..=super::compress::BODY_BYTES_MAX as u64;
         let is_plain = !response.has("content-encoding")
             && !response.has_token("cache-control", "no-transform")
             && kind::is_compressible(response.first("content-type"));
-        let is_worth_it =
-            (PACKED_BYTES_MIN..=super::compress::BODY_BYTES_MAX as u64).contains(&len);
+        let is_worth_it = len.is_none_or(|len| SIZES.contains(&len));
         self.coding.filter(|_| status == 200 && is_plain && is_worth_it)
+    }
+}
+
+/// A body in one piece.
+fn whole(body: &[Bytes]) -> Bytes {
+    match body {
+        [one] => one.clone(),
+        pieces => pieces.concat().into(),
     }
 }
 

@@ -111,9 +111,9 @@ async fn fly(shard: &Shard, flight: &Flight) -> Result<(), Outcome> {
     let now = span.received;
     if let Some(base) = &flight.wish.base
         && matches!(status, 500 | 502..=504)
-        && Need::Failing.permits(base.terms(), &flight.wish.demand, now)
+        && Need::Failing(status).permits(base.terms(), &flight.wish.demand, now)
     {
-        flight.advance(Stage::Settled(Rc::clone(base), How::InNeed(Need::Failing)));
+        flight.advance(Stage::Settled(Rc::clone(base), How::InNeed(Need::Failing(status))));
         return Ok(());
     }
     match storable(shard, flight, &head, span) {
@@ -370,9 +370,9 @@ pub(super) fn announce(shard: &Shard, flight: &Flight, arriving: Arriving) -> Re
         shard.cache.mark(&flight.wish.key, moment());
         flight.close();
     }
-    let varies_by_coding = shard.cache_rules(flight.wish.route).is_some_and(|rules| {
-        rules.coding_for(head.status(), head.fields(), length.unwrap_or(u64::MAX)).is_some()
-    });
+    let varies_by_coding = shard
+        .cache_rules(flight.wish.route)
+        .is_some_and(|rules| rules.coding_for(head.status(), head.fields(), length).is_some());
     let answer = Answer { head, whole, terms, choice, length, is_for_all, varies_by_coding };
     flight.advance(Stage::Arriving(Rc::new(answer)));
     Ok(())
@@ -468,8 +468,9 @@ pub(super) fn keep(shard: &Shard, flight: &Flight, kept: Kept, how: How) {
     let Ok(entry) = Entry::new(head, terms, choice, Body::Memory(pieces)) else { return };
     let is_not_found = rules.is_not_found(entry.head().status(), entry.pieces());
     let is_welcome = !is_not_found || shard.cache.admit_not_found(key);
-    let coding = rules.coding_for(entry.head().status(), entry.head().fields(), entry.len());
-    let entry = Rc::new(shard.place(rules, entry.with_variation(coding.is_some())));
+    let entry = entry.with_not_found(is_not_found);
+    let coding = rules.coding_for(entry.head().status(), entry.head().fields(), Some(entry.len()));
+    let entry = Rc::new(shard.place(flight.wish.route, entry.with_variation(coding.is_some())));
     if is_welcome && !flight.is_doomed() {
         shard.cache.insert(key, Rc::clone(&entry));
         if let Some(coding) = coding {

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use super::converse::{Conversation, Ending, relay_answer};
 use super::fetch;
-use super::flight::{Answer, Flight, Handoff, How, Progress, Reader, Turn, Waiter};
+use super::flight::{Answer, Flight, Handoff, How, Need, Progress, Reader, Turn, Waiter};
 use super::hit::{self, HeadOf, Hit};
 use super::outcome::Outcome;
 use super::serve::{Next, Request};
@@ -153,8 +153,10 @@ async fn has_changed(flight: &Flight, seen: u64, client: &Client) -> bool {
     .await
 }
 
-fn status(part: &Part<'_>, code: u16, is_stored: bool) -> Status {
-    let status = Status::forwarded(part.why).with_status(code);
+/// What Cache-Status says; `code` is the status of the backend's answer, if it gave one.
+fn status(part: &Part<'_>, code: Option<u16>, is_stored: bool) -> Status {
+    let status = Status::forwarded(part.why);
+    let status = code.map_or(status, |code| status.with_status(code));
     let status = if is_stored { status.stored() } else { status };
     if part.leads { status } else { status.collapsed() }
 }
@@ -173,13 +175,14 @@ fn serve(
     }
     let counters = &shard.counters.cache;
     let (code, counter) = match how {
-        How::Fetched | How::Borrowed => (entry.head().status(), &counters.miss),
-        How::Confirmed => (304, &counters.revalidated),
-        How::InNeed(_) => (504, &counters.stale),
+        How::Fetched | How::Borrowed => (Some(entry.head().status()), &counters.miss),
+        How::Confirmed => (Some(304), &counters.revalidated),
+        How::InNeed(Need::Failing(code)) => (Some(code), &counters.stale),
+        How::InNeed(Need::Silent) => (None, &counters.stale),
     };
     if part.leads { counter } else { &counters.collapsed }.add(1);
-    let status =
-        status(part, code, !matches!(how, How::InNeed(_))).with_ttl(entry.terms().ttl(now));
+    let is_stored = !matches!(how, How::InNeed(_));
+    let status = status(part, code, is_stored).with_ttl(entry.terms().ttl(now));
     let hit = Hit { entry, demand: part.demand, status, now };
     let (code, next) = hit::answer(shard, client, request, &hit);
     client.status.set(code);
@@ -200,7 +203,7 @@ async fn stream(
     let is_chunked = answer.length.is_none() && request.head.version() == Version::Http11;
     let is_delimited = answer.length.is_some() || is_chunked;
     let keep = request.asked.persists && is_delimited && !shard.draining.get();
-    let status = status(part, code, true);
+    let status = status(part, Some(code), true);
     let age = answer.terms.age(moment());
     let how = HeadOf { age, status: &status, keep };
     let mut out = shard.scratch.take_head();
@@ -315,7 +318,7 @@ async fn deliver(
 ) -> Result<(Outcome, Next), Outcome> {
     shard.counters.cache.pass.add(1);
     let Handoff { head, mut connection } = handoff;
-    let status = Some(status(part, head.status(), false));
+    let status = Some(status(part, Some(head.status()), false));
     let talk = Conversation { shard, request, head: b"", offer: None, cache_status: status };
     match relay_answer(&talk, client, &mut connection, head).await {
         Ok(delivered) => Ok(fetch::delivered(

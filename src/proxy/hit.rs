@@ -8,7 +8,7 @@ use super::serve::{Next, Request};
 use super::shard::{Client, Shard};
 use crate::cache::coding::{self, Preference};
 use crate::cache::conditional::{self, Answer, Representation};
-use crate::cache::entry::Entry;
+use crate::cache::entry::{Entry, Packed};
 use crate::cache::{Demand, Moment, Status};
 use crate::http1::forward;
 use crate::http1::head::Version;
@@ -49,12 +49,7 @@ pub(super) fn answer(
     } else {
         Answer::Whole
     };
-    let packed = match verdict {
-        Answer::Whole => entry.packed().filter(|packed| {
-            coding::accepts(request.head.fields(), packed.coding) == Preference::Coded
-        }),
-        Answer::NotModified | Answer::Partial { .. } | Answer::Unsatisfiable => None,
-    };
+    let packed = packed_for(request, entry, verdict);
 
     let outbox = &mut client.outbox;
     let text = outbox.text();
@@ -67,7 +62,12 @@ pub(super) fn answer(
             text.extend_from_slice(entry.front());
             (entry.head().status(), 0..entry.len())
         }
-        (Answer::NotModified, _) => {
+        (Answer::NotModified, Some(_)) => {
+            forward::not_modified_packed(text, entry.head().fields());
+            text.extend_from_slice(VARIES);
+            (304, 0..0)
+        }
+        (Answer::NotModified, None) => {
             forward::not_modified(text, entry.head().fields());
             (304, 0..0)
         }
@@ -99,10 +99,21 @@ pub(super) fn answer(
     text.extend_from_slice(b"\r\n");
     match packed {
         _ if is_head => {}
+        _ if status == 304 => {}
         Some(packed) => outbox.packed(packed),
         None => outbox.body(entry, body),
     }
     (status, if keep { Next::Continue } else { Next::Linger })
+}
+
+/// The form in a content coding, if there is one and the client would rather have it.
+fn packed_for(request: &Request<'_>, entry: &Entry, verdict: Answer) -> Option<Rc<Packed>> {
+    // Ranges count the bytes of the plain form.
+    let is_whole = matches!(verdict, Answer::Whole | Answer::NotModified);
+    let is_wanted = |packed: &Rc<Packed>| {
+        coding::accepts(request.head.fields(), packed.coding) == Preference::Coded
+    };
+    entry.packed().filter(|packed| is_whole && is_wanted(packed))
 }
 
 /// Writes the head of an answer that is being stored while it is sent; `length` is that of its body.
@@ -136,6 +147,9 @@ pub(super) fn write_not_modified(
     how: &HeadOf<'_>,
 ) {
     forward::not_modified(out, answer.head.fields());
+    if answer.varies_by_coding {
+        out.extend_from_slice(VARIES);
+    }
     write_lines(out, how.age, how.status);
     write_connection(out, how.keep, request.head.version());
     out.extend_from_slice(b"\r\n");

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::look_up::{site, write_key};
+use super::look_up::{write_key, write_key_of};
 use super::serve::Request;
 use super::shard::{Letter, Shard};
 use crate::cache::invalidated_targets;
-use crate::cache::key::{self, Name};
 use crate::http1::field::Fields;
 
 /// Drops what is stored under the target of `request`, and under what `answer` says has changed with
@@ -30,12 +29,7 @@ pub(super) async fn run(shard: &Shard, request: &Request<'_>, answer: Fields<'_>
         let mut parts = also.splitn(2, |byte| *byte == b'?');
         let path = parts.next().unwrap_or_default();
         key.clear();
-        key::write(
-            &mut key,
-            request.route,
-            site(request),
-            Name::Usual { path, query: parts.next() },
-        );
+        write_key_of(shard, &mut key, request, (path, parts.next()));
         keys.push(key.as_slice().into());
     }
     let keys: Arc<[Box<[u8]>]> = keys.into();

@@ -127,8 +127,8 @@ async fn fetch_through(
     }
     for _ in 0..TURNS_MAX {
         // A part of something unknown, or a head without a body, is nothing to store.
-        let is_partial =
-            request.head.method() == "HEAD" || demand.has_range() && lack.base.is_none();
+        let wants_part = request.head.method() == "HEAD" || demand.has_range();
+        let is_partial = wants_part && lack.base.is_none();
         if lack.why == Forwarded::Bypass {
             break;
         }
@@ -223,28 +223,42 @@ fn wish(
 
 /// Writes what a request is found by.
 pub(super) fn write_key(shard: &Shard, out: &mut Vec<u8>, request: &Request<'_>) {
-    let target = &request.asked.target;
-    let made = made_name(shard, request);
+    write_key_of(shard, out, request, (request.path, request.asked.target.query));
+}
+
+/// Writes what a request for this path and query would be found by, that is like `request` otherwise.
+pub(super) fn write_key_of(
+    shard: &Shard,
+    out: &mut Vec<u8>,
+    request: &Request<'_>,
+    (path, query): (&[u8], Option<&[u8]>),
+) {
+    let made = made_name(shard, request, (path, query));
     let name = match &made {
         Some(made) => Name::Made(made.as_bytes()),
-        None => Name::Usual { path: request.path, query: target.query },
+        None => Name::Usual { path, query },
     };
     key::write(out, request.route, site(request), name);
 }
 
 /// What a request calls the place of what it asks for.
-pub(super) fn site<'a>(request: &Request<'a>) -> Site<'a> {
+fn site<'a>(request: &Request<'a>) -> Site<'a> {
     let trusted = request.is_trusted.then(|| request.head.fields());
     Site { authority: request.asked.target.authority, trusted }
 }
 
-/// What the key function of the library's user calls a request.
-fn made_name(shard: &Shard, request: &Request<'_>) -> Option<String> {
+/// What the key function of the library's user calls a GET for this path and query. It is not asked
+/// about what is no text: replaced by a mark, different paths would look the same.
+fn made_name(
+    shard: &Shard,
+    request: &Request<'_>,
+    (path, query): (&[u8], Option<&[u8]>),
+) -> Option<String> {
     let rules = shard.cache_rules(request.route).filter(|rules| rules.names_keys())?;
     rules.key_name(&RequestInfo {
-        method: request.head.method(),
-        path: &String::from_utf8_lossy(request.path),
-        query: &String::from_utf8_lossy(request.asked.target.query.unwrap_or_default()),
+        method: "GET",
+        path: str::from_utf8(path).ok()?,
+        query: str::from_utf8(query.unwrap_or_default()).ok()?,
         headers: request.head.fields(),
     })
 }

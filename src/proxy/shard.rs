@@ -57,8 +57,8 @@ pub struct Shard {
     pub flights: Flights,
     /// What each route says about caching, in the order of the routes; `None` where it caches nothing.
     pub rules: Vec<Option<RouteRules>>,
-    /// The worker's file of bodies, if a route keeps them there.
-    pub disk: Option<Disk>,
+    /// By route, the worker's file of bodies, if the route keeps them in one.
+    pub disks: Vec<Option<Rc<Disk>>>,
     /// What the compressor is at work on.
     pub packing: Packing,
     /// The thread that compresses, if a route wants it.
@@ -220,8 +220,8 @@ impl Shard {
     }
 
     /// Puts an entry's body where its route keeps bodies.
-    pub(super) fn place(&self, rules: &RouteRules, entry: Entry) -> Entry {
-        let Some(disk) = self.disk.as_ref().filter(|_| rules.is_on_disk) else { return entry };
+    pub(super) fn place(&self, route: usize, entry: Entry) -> Entry {
+        let Some(disk) = self.disks.get(route).and_then(Option::as_ref) else { return entry };
         match disk.store(entry.pieces()) {
             Ok(extent) => entry.with_body(Body::Disk(Rc::new(extent))),
             Err(error) => {

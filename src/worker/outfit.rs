@@ -1,7 +1,9 @@
 //! Making a worker's shard out of what the control thread gave it.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use crate::cache::compress::Compressor;
 use crate::cache::disk::Disk;
 use crate::cache::local::Cache;
 use crate::cache::rules::{KeyFn, RouteRules};
-use crate::config::{CacheRules, CacheStorageMode, Config, Route, Runtime, TunnelEngine};
+use crate::config::{CacheStorageMode, Config, Route, Runtime, TunnelEngine};
 use crate::metrics::{Addresses, Counters, Gauge};
 use crate::net::{Pool, Sweeper};
 use crate::proxy::{Date, Flights, Owner, Packing, Post, Record, Scratch, Shard};
@@ -44,7 +46,7 @@ impl Outfit {
             cache: cache(config, workers),
             flights: Flights::default(),
             rules: self.rules(),
-            disk: disk(config, workers),
+            disks: disks(config, workers),
             packing: Packing::default(),
             own: self.index,
             workers,
@@ -94,18 +96,27 @@ fn cache(config: &Config, workers: usize) -> Cache {
     Cache::new(config.cache.bytes_max / workers.max(1), &not_found)
 }
 
-/// The worker's file of bodies, if a route wants one and it can be had.
-fn disk(config: &Config, workers: usize) -> Option<Disk> {
-    let is_on_disk = |rules: &&CacheRules| rules.storage_mode == CacheStorageMode::Filesystem;
-    let rules = config.routes.iter().map(|route| &route.cache).find(is_on_disk)?;
-    let bytes_max = config.cache.file_bytes_max / workers.max(1) as u64;
-    match Disk::open(rules.directory.as_deref(), bytes_max) {
-        Ok(disk) => Some(disk),
+/// By route, the worker's file of bodies, if the route wants one and it can be had. Routes with the same
+/// directory have the same file.
+fn disks(config: &Config, workers: usize) -> Vec<Option<Rc<Disk>>> {
+    let directory = |route: &Route| {
+        let is_on_disk = route.cache.storage_mode == CacheStorageMode::Filesystem;
+        is_on_disk.then(|| route.cache.directory.clone())
+    };
+    let directories: BTreeSet<Option<PathBuf>> =
+        config.routes.iter().filter_map(directory).collect();
+    let shares = workers.max(1) * directories.len().max(1);
+    let bytes_max = config.cache.file_bytes_max / shares as u64;
+    let open = |directory: Option<PathBuf>| match Disk::open(directory.as_deref(), bytes_max) {
+        Ok(disk) => Some((directory, Rc::new(disk))),
         Err(error) => {
             tracing::error!(%error, "Stored bodies stay in memory: there is no file for them");
             None
         }
-    }
+    };
+    let disks: BTreeMap<_, _> = directories.into_iter().filter_map(open).collect();
+    let of_route = |route: &Route| directory(route).and_then(|key| disks.get(&key).cloned());
+    config.routes.iter().map(of_route).collect()
 }
 
 fn post(workers: Vec<flume::Sender<Message>>) -> Post {

@@ -196,7 +196,7 @@ on_both_drivers! {
         site.keeps_apart(0, "Host");
         let mut client = Client::connect(site.proxy.addr());
         for (host, expected) in [
-            ("ALICE", "alice"), ("alice:80", "alice"), ("alice:81", "alice:81"), ("alice.", "alice."),
+            ("ALICE", "alice"), ("alice:80", "alice:80"), ("alice:81", "alice:81"), ("alice.", "alice."),
         ] {
             let answer = get(&mut client, "/0/in-turn", &format!("Host: {host}\r\n"));
             assert_eq!(answer.text(), expected, "{host}");

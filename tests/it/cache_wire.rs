@@ -13,7 +13,7 @@ fn body_of(target: &str) -> String {
     format!("{target} ").repeat(number % 5 * number % 7 * 1500)
 }
 
-fn get_lines(targets: impl IntoIterator<Item = String>) -> String {
+fn lines_of_a_get(targets: impl IntoIterator<Item = String>) -> String {
     let lines =
         targets.into_iter().map(|it| format!("GET {it} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     lines.collect()
@@ -27,7 +27,7 @@ on_both_drivers! {
         let targets: Vec<_> = (0..16).map(|number| format!("/p{number}")).collect();
         // Cold, then from the cache.
         for round in 0..3 {
-            client.send(get_lines(targets.clone()));
+            client.send(lines_of_a_get(targets.clone()));
             for target in &targets {
                 let answer = client.read_response();
                 assert_eq!((answer.status, is_hit(&answer)), (200, round > 0), "{target}");
@@ -52,15 +52,15 @@ on_both_drivers! {
         }
         let head = "HTTP/1.1\r\nHost: localhost\r\n";
         let write = [
-            get_lines(["/app/p1".into(), "/app/p2".into()]),
+            lines_of_a_get(["/app/p1".into(), "/app/p2".into()]),
             format!("HEAD /app/p3 {head}\r\n"),
-            get_lines(["/app/p11".into(), "/app/p4".into(), "/nowhere".into(), "/app/p3".into()]),
+            lines_of_a_get(["/app/p11".into(), "/app/p4".into(), "/nowhere".into(), "/app/p3".into()]),
             format!("POST /app/other {head}Content-Length: 3\r\n\r\nabc"),
             format!("GET /app/p6 {head}Range: bytes=0-2\r\n\r\n"),
             format!("GET /app/cold {head}Cache-Control: only-if-cached\r\n\r\n"),
-            get_lines(["/app/p7".into()]),
+            lines_of_a_get(["/app/p7".into()]),
             "GET /app/p1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".into(),
-            get_lines(["/app/p2".into()]),
+            lines_of_a_get(["/app/p2".into()]),
         ];
         client.send(write.concat());
         for (method, status, body) in [
@@ -108,7 +108,7 @@ on_both_drivers! {
         get(&mut Client::connect(proxy.addr()), "/", "");
         let mut client = Client::connect(proxy.addr());
         let close = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        client.send(get_lines(["/".into(), "/".into()]) + close + &get_lines(["/never".into()]));
+        client.send(lines_of_a_get(["/".into(), "/".into()]) + close + &lines_of_a_get(["/never".into()]));
         for connection in [None, None, Some("close")] {
             let answer = client.read_response();
             assert_eq!((answer.text(), answer.field("connection"), is_hit(&answer)), ("0", connection, true));

@@ -14,7 +14,7 @@ use std::io::Write as _;
 
 pub use request::{NextHop, fill_request, request, told, upgrade_request, withholds};
 pub use response::{Connection, ReplyFraming, ResponseForward, informational, response, switching};
-pub use stored::{not_modified, packed, partial, stored, updated};
+pub use stored::{not_modified, not_modified_packed, packed, partial, stored, updated};
 pub use trailers::trailers;
 
 use response::write_line;

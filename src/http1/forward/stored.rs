@@ -5,7 +5,7 @@
 
 use super::{Named, write_field, write_line};
 use crate::http1::{
-    field::{Fields, is, is_hop_by_hop},
+    field::{Field, Fields, is, is_hop_by_hop},
     head::ResponseHead,
 };
 
@@ -57,6 +57,23 @@ pub fn not_modified(out: &mut Vec<u8>, stored: Fields<'_>) {
     }
 }
 
+/// As [`not_modified`], for a client that has, or would get, the response in a content coding.
+pub fn not_modified_packed(out: &mut Vec<u8>, stored: Fields<'_>) {
+    out.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
+    for field in stored.iter().filter(|field| !describes_content(field.name)) {
+        write_weakened(out, &field);
+    }
+}
+
+/// Writes a field of a response whose bytes were changed: its entity tag is a weak one.
+fn write_weakened(out: &mut Vec<u8>, field: &Field<'_>) {
+    if is(field.name, "etag") && !field.value.starts_with(b"W/") {
+        write_field(out, field.name, &[b"W/", field.value].concat());
+    } else {
+        write_field(out, field.name, field.value);
+    }
+}
+
 /// Appends the start of a 206 or 416 made from a stored head: `line` is its status line, and its
 /// Content-Range and Content-Length are the caller's to add.
 pub fn partial(out: &mut Vec<u8>, line: &[u8], stored: Fields<'_>) {
@@ -71,11 +88,8 @@ pub fn partial(out: &mut Vec<u8>, line: &[u8], stored: Fields<'_>) {
 pub fn packed<B: AsRef<[u8]>>(out: &mut Vec<u8>, head: &ResponseHead<B>, coding: &[u8]) {
     write_line(out, head);
     for field in head.fields().iter() {
-        let is_strong_tag = is(field.name, "etag") && !field.value.starts_with(b"W/");
-        if is_strong_tag {
-            write_field(out, field.name, &[b"W/", field.value].concat());
-        } else if !is(field.name, "accept-ranges") && !is(field.name, "content-md5") {
-            write_field(out, field.name, field.value);
+        if !is(field.name, "accept-ranges") && !is(field.name, "content-md5") {
+            write_weakened(out, &field);
         }
     }
     write_field(out, b"Content-Encoding", coding);

@@ -76,8 +76,8 @@ pub(super) enum How {
 pub(super) enum Need {
     /// It gave no usable answer.
     Silent,
-    /// It said that it has failed.
-    Failing,
+    /// It said that it has failed, with this status.
+    Failing(u16),
 }
 
 impl Need {
@@ -85,7 +85,7 @@ impl Need {
     pub(super) fn permits(self, terms: Terms, demand: &Demand, now: Moment) -> bool {
         match self {
             Self::Silent => terms.may_serve_disconnected(demand, now),
-            Self::Failing => terms.may_serve_on_error(demand, now),
+            Self::Failing(_) => terms.may_serve_on_error(demand, now),
         }
     }
 }
