@@ -95,7 +95,9 @@ fn write_request<B: AsRef<[u8]>>(
         Purpose::Upgrade(upgrade) => Some(upgrade),
         Purpose::Pass | Purpose::Fill => None,
     };
-    write_line(out, head.method(), next);
+    // What is stored is always the answer to a GET.
+    let method = if matches!(purpose, Purpose::Fill) { "GET" } else { head.method() };
+    write_line(out, method, next);
     write_field(out, b"Host", next.host);
     let rules = Rules {
         named: Named::of(fields),
