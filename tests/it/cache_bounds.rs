@@ -52,7 +52,9 @@ fn ask_for(client: &mut Client, paths: impl Iterator<Item = String>) {
             expect(client, path);
         }
     }
-    asked.into_iter().for_each(|path| expect(client, path));
+    for path in asked {
+        expect(client, path);
+    }
 }
 
 /// Asks for so many pages on all connections at once, and returns the peak of the proxy's memory.
@@ -235,10 +237,9 @@ on_both_drivers! {
     fn a_flood_of_pages_that_are_not_there_leaves_the_others(driver) {
         let backend = Backend::scripted(|conn, _| {
             while let Some(request) = conn.next_request() {
-                conn.send(match request.target.starts_with("/missing") {
-                    true => page(&request.target).replace("200 OK", "404 Not Found"),
-                    false => page(&request.target),
-                });
+                let page = page(&request.target);
+                let is_missing = request.target.starts_with("/missing");
+                conn.send(if is_missing { page.replace("200 OK", "404 Not Found") } else { page });
             }
         });
         for fill in FILLS {
@@ -247,7 +248,7 @@ on_both_drivers! {
             let proxy = caching.start(driver, &backend.url());
             let mut some = clients(&proxy, 4, 2);
             for client in &mut some {
-                (0..20).for_each(|number| drop(client.get(&format!("/there/{number}"))));
+                for number in 0..20 { drop(client.get(&format!("/there/{number}"))); }
             }
             for number in 0..2_000 {
                 let path = format!("/missing/{number}");
@@ -296,10 +297,9 @@ on_both_drivers! {
         let _alone = alone();
         let backend = Backend::scripted(|conn, _| {
             while let Some(request) = conn.next_request() {
-                conn.send(match request.target.starts_with("/own") {
-                    true => answer("Cache-Control: private\r\n", "own"),
-                    false => page(&request.target),
-                });
+                let is_own = request.target.starts_with("/own");
+                let own = || answer("Cache-Control: private\r\n", "own");
+                conn.send(if is_own { own() } else { page(&request.target) });
             }
         });
         let caching = Caching { rules: "max_bytes = \"1MiB\"", ..Caching::default() };
@@ -307,7 +307,7 @@ on_both_drivers! {
         let mut some = clients(&proxy, 4, 2);
         for client in &mut some {
             for _ in 0..3 {
-                (0..20).for_each(|number| drop(client.get(&format!("/there/{number}"))));
+                for number in 0..20 { drop(client.get(&format!("/there/{number}"))); }
             }
         }
         let base = proxy.rss_kib();

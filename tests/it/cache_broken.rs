@@ -60,7 +60,7 @@ on_both_drivers! {
                 let proxy = Caching { fill, ..Caching::default() }.start(driver, &backend.url());
                 let mut crowd = clients(&proxy, 6, 2);
                 let mut old = Client::connect(proxy.addr());
-                crowd.iter_mut().for_each(|client| client.send(request("/", "")));
+                for client in &mut crowd { client.send(request("/", "")); }
                 old.send("GET / HTTP/1.0\r\nHost: localhost\r\n\r\n");
                 let heads: Vec<_> =
                     crowd.iter_mut().map(|client| client.read_response_head()).collect();
@@ -149,7 +149,7 @@ on_both_drivers! {
             });
             let proxy = Caching { fill, ..Caching::default() }.start(driver, &backend.url());
             let mut crowd = clients(&proxy, 8, 2);
-            crowd.iter_mut().for_each(|client| client.send(request("/", "")));
+            for client in &mut crowd { client.send(request("/", "")); }
             for client in &mut crowd {
                 assert_eq!(client.read_response().status, 103);
             }

@@ -41,7 +41,9 @@ fn in_halves(body: Vec<u8>, requests: Count, rest: Gate) -> Backend {
 
 /// Sends a request on each connection, and only then lets anybody be answered.
 fn ask_all(clients: &mut [Client], request: &str) {
-    clients.iter_mut().for_each(|client| client.send(request));
+    for client in clients {
+        client.send(request);
+    }
 }
 
 /// Numbers its answers. Once `expected` is not 0 it gives none before so many requests have come: nobody
@@ -101,7 +103,7 @@ on_both_drivers! {
             assert!((1..=most).contains(&requests.value()), "{fill}: {requests:?}");
             assert!((1..=2).contains(&leaders), "{fill}: {leaders} have not been collapsed");
             rest.open();
-            crowd.iter_mut().for_each(|client| client.expect(&body[HALF..]));
+            for client in &mut crowd { client.expect(&body[HALF..]); }
             for client in &mut crowd[..8] {
                 let stored = client.get("/page");
                 assert!(is_hit(&stored) && stored.body == body, "{fill}: {stored:?}");

@@ -124,7 +124,9 @@ fn follow(driver: Driver, fill: &str, framing: Framing, first: First) {
     let mut leader = Client::connect_with_receive_buffer(proxy.addr(), 4096);
     leader.send(request("/", ""));
     requests.wait_for(1, "requests");
-    others.iter_mut().for_each(|client| client.send(request("/", "")));
+    for client in &mut others {
+        client.send(request("/", ""));
+    }
     let leader = match first {
         First::Reads => Some(Reading::begin(leader)),
         First::Stops => {
@@ -143,11 +145,15 @@ fn follow(driver: Driver, fill: &str, framing: Framing, first: First) {
         }
     };
     let mut all: Vec<_> = others.into_iter().map(Reading::begin).chain(leader).collect();
-    all.iter_mut().for_each(|reading| reading.read_to(body.len() / 2));
+    for reading in &mut all {
+        reading.read_to(body.len() / 2);
+    }
     let most = if fill == "process" { 1 } else { 2 };
     assert!(requests.value() <= most, "{fill} {framing:?} {first:?}: {requests:?}");
     rest.open();
-    all.into_iter().for_each(|reading| reading.finish(&body, "/"));
+    for reading in all {
+        reading.finish(&body, "/");
+    }
     assert!(requests.value() <= most, "{fill} {framing:?} {first:?}: {requests:?}");
 }
 
@@ -197,7 +203,7 @@ on_both_drivers! {
                 client.read_response_head();
                 client.read_exact(body.len() / 2);
             }
-            leavers.iter_mut().for_each(|client| client.reset());
+            for client in &mut leavers { client.reset(); }
             eventually("the proxy knows that they have left", || {
                 let left = Metrics::of(&proxy).sum("request_outcomes_total{outcome=\"client_gone\"");
                 left >= f64::from(u32::try_from(count).unwrap())
@@ -218,7 +224,7 @@ on_both_drivers! {
         let theirs = bodies.clone();
         let backend = Backend::scripted(move |conn, _| {
             while let Some(request) = conn.next_request() {
-                let mut words = request.target[1..].split('/');
+                let mut words = request.target.trim_start_matches('/').split('/');
                 let framing = words.next().expect("a framing");
                 let body = &theirs[words.next().and_then(|at| at.parse::<usize>().ok()).unwrap()];
                 conn.send("HTTP/1.1 200 OK\r\nCache-Control: private\r\n");
@@ -227,11 +233,11 @@ on_both_drivers! {
                     "chunked" => conn.send("Transfer-Encoding: chunked\r\n\r\n"),
                     _ => conn.send("Connection: close\r\n\r\n"),
                 }
-                if framing != "chunked" {
-                    conn.send(body);
-                } else {
+                if framing == "chunked" {
                     body.chunks(70_000).for_each(|part| send_part(conn, Framing::Chunked, part));
                     conn.send("0\r\n\r\n");
+                } else {
+                    conn.send(body);
                 }
                 if framing == "close" {
                     return;

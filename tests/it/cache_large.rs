@@ -52,7 +52,9 @@ fn checksum_of(mebibytes: usize) -> (u32, u64) {
     let part = Random::new(1).bytes(MEBIBYTE);
     let mut sum = Checksum::default();
     sum.update(&part[..1000]);
-    (0..mebibytes).for_each(|_| sum.update(&part));
+    for _ in 0..mebibytes {
+        sum.update(&part);
+    }
     sum.finish()
 }
 
@@ -109,7 +111,9 @@ fn ask_for_a_part(driver: Driver, beside_another: bool) {
         // Some pieces of it, and not yet too much.
         send_chunks(conn, &theirs[..BEGUN], 1);
         has_begun.pass("who reads the whole has begun");
-        theirs[BEGUN..].chunks(100_000).for_each(|part| send_chunks(conn, part, 1));
+        for part in theirs[BEGUN..].chunks(100_000) {
+            send_chunks(conn, part, 1);
+        }
         drop(conn.try_send(b"0\r\n\r\n"));
     });
     let rules = "max_entry_bytes = 65536";
@@ -233,7 +237,7 @@ on_both_drivers! {
             });
             let proxy = start(driver, fill, STORED, &backend.url());
             let mut some = clients(&proxy, 6, 2);
-            some.iter_mut().for_each(|client| client.send(request("/", "")));
+            for client in &mut some { client.send(request("/", "")); }
             for client in &mut some {
                 let whole = client.read_response();
                 assert!(whole.body == body && !is_hit(&whole), "{fill}: {whole:?}");
@@ -245,7 +249,7 @@ on_both_drivers! {
     fn what_is_just_small_enough_is_stored_and_one_byte_more_is_not(driver) {
         let backend = Backend::scripted(|conn, _| {
             while let Some(request) = conn.next_request() {
-                let mut words = request.target[1..].split('/');
+                let mut words = request.target.trim_start_matches('/').split('/');
                 let is_known = words.next() == Some("known");
                 let count: usize = words.next().expect("a size").parse().expect("digits");
                 let (fields, body) = ("Cache-Control: max-age=60\r\n", "b".repeat(count));
@@ -283,14 +287,14 @@ on_both_drivers! {
                     conn.send(format!(
                         "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {WHOLE}\r\n\r\n"
                     ));
-                    (0..WHOLE / MEBIBYTE).for_each(|_| conn.send(&part));
+                    for _ in 0..WHOLE / MEBIBYTE { conn.send(&part); }
                 }
             });
             let rules = "max_bytes = \"512MiB\"\nmax_entry_bytes = \"128MiB\"";
             let proxy = start(driver, fill, rules, &backend.url());
             let part = Random::new(1).bytes(MEBIBYTE);
             let mut sum = Checksum::default();
-            (0..WHOLE / MEBIBYTE).for_each(|_| sum.update(&part));
+            for _ in 0..WHOLE / MEBIBYTE { sum.update(&part); }
             let whole = sum.finish();
             let mut client = Client::connect(proxy.addr());
             client.set_guard(HEAVY_GUARD);

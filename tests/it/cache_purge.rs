@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::support::cached::{Caching, Count, FILLS, answer, clients, is_hit, page, request};
 use crate::support::control::{Metrics, get, post, post_json};
-use crate::support::{Backend, Client, Driver, Gate, Proxy, Random, Response};
+use crate::support::{Backend, Client, Driver, Gate, Proxy, Random, Request, Response};
 
 /// Pages that are asked for while they change.
 const PAGES: usize = 40;
@@ -72,19 +72,22 @@ impl Site {
         let site = Arc::clone(self);
         Backend::scripted(move |conn, _| {
             while let Some(request) = conn.next_request() {
-                let number: usize = request.target[1..].parse().expect("a number");
-                let version = site.versions[number].load(Ordering::SeqCst);
-                let fields = format!("Cache-Control: max-age=3600\r\nX-Version: {version}\r\n");
-                let body = format!("page {number} version {version}");
-                conn.send(match &*request.method {
-                    "HEAD" => {
-                        let head = answer(&fields, &body);
-                        head[..head.len() - body.len()].to_owned()
-                    }
-                    _ => answer(&fields, &body),
-                });
+                conn.send(site.answer(&request));
             }
         })
+    }
+
+    fn answer(&self, request: &Request) -> String {
+        let path = request.target.trim_start_matches('/');
+        let number: usize = path.parse().expect("a number");
+        let version = self.versions[number].load(Ordering::SeqCst);
+        let fields = format!("Cache-Control: max-age=3600\r\nX-Version: {version}\r\n");
+        let body = format!("page {number} version {version}");
+        let mut whole = answer(&fields, &body);
+        if request.method == "HEAD" {
+            whole.truncate(whole.len() - body.len());
+        }
+        whole
     }
 
     /// Asks for a page in one of several ways, and asserts that it is no older than it may be.
@@ -131,11 +134,16 @@ impl Site {
 }
 
 /// Asks on both workers all the time while `purge` goes on, and once more for everything at the end.
-fn purge_under_load(driver: Driver, site: &Arc<Site>, purge: impl FnOnce(&Proxy, &Site)) {
+fn purge_under_load(
+    (driver, workers): (Driver, usize),
+    site: &Arc<Site>,
+    purge: impl FnOnce(&Proxy, &Site),
+) {
     let fill = site.fill;
     let backend = site.serve();
-    let proxy = Caching { fill, ..Caching::default() }.start(driver, &backend.url());
-    let mut askers = clients(&proxy, ASKERS, 2);
+    let caching = Caching { fill, workers, ..Caching::default() };
+    let proxy = caching.start(driver, &backend.url());
+    let mut askers = clients(&proxy, ASKERS.max(2 * workers), workers);
     std::thread::scope(|scope| {
         let hammering: Vec<_> = askers
             .iter_mut()
@@ -151,7 +159,9 @@ fn purge_under_load(driver: Driver, site: &Arc<Site>, purge: impl FnOnce(&Proxy,
         }
     });
     for client in &mut askers {
-        (0..PAGES).for_each(|number| site.ask(client, number, Way::Whole));
+        for number in 0..PAGES {
+            site.ask(client, number, Way::Whole);
+        }
     }
     let found = Metrics::of(&proxy).value("cache_requests_total{status=\"hit\"}");
     assert!(found > 100.0, "{fill}: only {found} hits: nothing was shown");
@@ -189,7 +199,17 @@ fn purge_all_at_once(proxy: &Proxy, site: &Site) {
 on_both_drivers! {
     fn nothing_stale_is_seen_after_any_of_400_purges_at_once(driver) {
         for fill in FILLS {
-            purge_under_load(driver, &Site::new(fill, &[Way::Whole]), purge_all_at_once);
+            purge_under_load((driver, 2), &Site::new(fill, &[Way::Whole]), purge_all_at_once);
+        }
+    }
+
+    fn nothing_stale_is_seen_on_any_of_many_workers(driver) {
+        for fill in FILLS {
+            // Each purge has more to go round. Several times, as below.
+            for _ in 0..4 {
+                let site = Site::new(fill, &[Way::Whole]);
+                purge_under_load((driver, 8), &site, purge_all_at_once);
+            }
         }
     }
 
@@ -198,14 +218,14 @@ on_both_drivers! {
             // Several times, since what is asked for has to meet a purge within a moment.
             for _ in 0..6 {
                 let site = Site::new(fill, &[Way::Whole, Way::Part, Way::Head, Way::Head]);
-                purge_under_load(driver, &site, purge_all_at_once);
+                purge_under_load((driver, 2), &site, purge_all_at_once);
             }
         }
     }
 
     fn nothing_stale_is_seen_after_400_patterns_in_one_purge(driver) {
         for fill in FILLS {
-            purge_under_load(driver, &Site::new(fill, &[Way::Whole]), |proxy, site| {
+            purge_under_load((driver, 2), &Site::new(fill, &[Way::Whole]), |proxy, site| {
                 let mut control = Client::connect(proxy.control_addr());
                 for _ in 0..8 {
                     let patterns = (0..PURGES).map(|number| match number % PAGES {
@@ -226,7 +246,7 @@ on_both_drivers! {
 
     fn nothing_stale_is_seen_after_everything_was_purged(driver) {
         for fill in FILLS {
-            purge_under_load(driver, &Site::new(fill, &[Way::Whole]), |proxy, site| {
+            purge_under_load((driver, 2), &Site::new(fill, &[Way::Whole]), |proxy, site| {
                 let mut control = Client::connect(proxy.control_addr());
                 for round in 0..100 {
                     let path = ["/invalidate_all", "/refresh-cache"][round % 2];
@@ -249,7 +269,7 @@ on_both_drivers! {
                             conn.send(answer(head, body));
                             continue;
                         }
-                        let whole = answer(head, "old, and then purged");
+                        let whole = answer(head, "old, and then purged").into_bytes();
                         let at = if before_head { 0 } else { whole.len() - 10 };
                         conn.send(&whole[..at]);
                         is_purged.pass("the purge is answered");
@@ -258,7 +278,7 @@ on_both_drivers! {
                 });
                 let proxy = Caching { fill, ..Caching::default() }.start(driver, &backend.url());
                 let mut early = clients(&proxy, 6, 2);
-                early.iter_mut().for_each(|client| client.send(request("/page", "")));
+                for client in &mut early { client.send(request("/page", "")); }
                 asked.wait_for(old, "requests");
                 if !before_head {
                     for client in &mut early {
@@ -274,12 +294,12 @@ on_both_drivers! {
                     assert_eq!(client.get("/page").text(), "new, after the purge", "{fill}");
                 }
                 purged.open();
-                if !before_head {
-                    early.iter_mut().for_each(|client| client.expect("hen purged"));
-                } else {
-                    for client in &mut early {
+                for client in &mut early {
+                    if before_head {
                         let text = client.read_response().text().to_owned();
                         assert!(text.starts_with("old") || text.starts_with("new"), "{text}");
+                    } else {
+                        client.expect("hen purged");
                     }
                 }
                 for client in early.iter_mut().chain(&mut late) {
@@ -312,7 +332,7 @@ on_both_drivers! {
             let proxy = Caching::default().start(driver, &backend.url());
             let mut some = clients(&proxy, 4, 2);
             for client in &mut some {
-                paths.iter().for_each(|path| drop(client.get(path)));
+                for path in &paths { drop(client.get(path)); }
             }
             let mut control = Client::connect(proxy.control_addr());
             let body = format!("{{\"pattern\":\"{pattern}\"}}");
