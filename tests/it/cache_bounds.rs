@@ -8,13 +8,13 @@ use crate::support::control::Metrics;
 use crate::support::{Backend, Client, Proxy, Random, eventually};
 
 /// `max_bytes` of the tests that measure memory.
-const CACHE_BYTES: usize = 16 << 20;
-const CACHE: &str = "max_bytes = \"16MiB\"";
+const CACHE_BYTES: usize = 8 << 20;
+const CACHE: &str = "max_bytes = \"8MiB\"";
 
 /// What the process may take beyond that and what it took before it had stored anything: buffers of
 /// the connections, what the allocator keeps of bodies of all sizes that came and went, and tables
 /// that are replaced by larger ones.
-const MARGIN_KIB: u64 = 12 * 1024;
+const MARGIN_KIB: u64 = 6 * 1024;
 
 /// Requests on their way on each connection.
 const PIPELINED: usize = 16;
@@ -112,7 +112,7 @@ on_both_drivers! {
             let mut some = clients(&proxy, 4, 2);
             // Code and buffers, with next to nothing stored.
             let base = scan(&proxy, &mut some, 0..40);
-            let mut pages = 40..4_000;
+            let mut pages = 40..2_000;
             while bytes_of(pages.clone()) < 10 * CACHE_BYTES {
                 pages.end += 1_000;
             }
