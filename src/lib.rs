@@ -29,7 +29,8 @@
 //! # The paths of a request
 //!
 //! Common: `server::Server::run -> worker::run -> accept::run -> fence::contain -> proxy::serve ->
-//! read_head -> decide::ask -> decide::decide`. Every gate stands in `decide`, before the actions.
+//! read_head -> decide::ask -> decide::decide`. Every gate stands in `decide`, before the actions; what is
+//! limited by number stands where it begins: connections in `accept`, tunnels in `upgrade`.
 //!
 //! - Tunnel: `upgrade::run -> Backend::fresh -> forward::upgrade_request -> exchange -> converse ->
 //!   Offer::accepted_by -> forward::switching -> upgrade::run_tunnel -> Ring::adopt | pump::run ->

@@ -21,6 +21,9 @@ const SLICES_MAX: usize = 64;
 /// Bytes after which the answers are sent although more requests wait.
 const BYTES_MAX: u64 = 256 * 1024;
 
+/// Bytes of text for which the room is kept between two flushes: a connection that waits holds no more.
+const TEXT_KEPT_MAX: usize = 32 * 1024;
+
 /// Answers on their way to a client.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -49,7 +52,9 @@ impl Outbox {
 
     /// Whether it is time to flush.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BYTES_MAX || self.parts.len() >= SLICES_MAX
+        // Heads without a body, of which many fit into one piece of requests, are not sealed yet.
+        let unsealed = (self.text.len() - self.sealed) as u64;
+        self.bytes + unsealed >= BYTES_MAX || self.parts.len() >= SLICES_MAX
     }
 
     /// Where heads are written to.
@@ -103,6 +108,7 @@ impl Outbox {
         self.seal();
         let sent = self.send(to, watch).await;
         self.text.clear();
+        self.text.shrink_to(TEXT_KEPT_MAX);
         self.parts.clear();
         (self.sealed, self.bytes) = (0, 0);
         sent
@@ -243,6 +249,16 @@ async fn send_file(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn heads_without_a_body_fill_it_too() {
+        let mut outbox = Outbox::default();
+        let room = usize::try_from(BYTES_MAX).unwrap();
+        outbox.text().resize(room - 1, b'x');
+        assert!(!outbox.is_full());
+        outbox.text().push(b'x');
+        assert!(outbox.is_full());
+    }
 
     #[test]
     fn a_range_takes_what_lies_within_it_over_the_ends_of_pieces() {
