@@ -119,8 +119,15 @@ async fn fetch_through(
     if demand.only_if_cached() {
         return Err(Outcome::NotCached);
     }
-    if client.flush().await.is_err() {
-        return Ok((Outcome::ClientGone, Next::Drop));
+    if !client.outbox.is_empty() {
+        if client.flush().await.is_err() {
+            return Ok((Outcome::ClientGone, Next::Drop));
+        }
+        // What was found may have been let go of while the client took its time.
+        match seek(shard, client, request, demand, key) {
+            Sought::Answered(done) => return Ok(done),
+            Sought::Nothing(next) => lack = next,
+        }
     }
     if is_odd(request) {
         lack = Lack { why: Forwarded::Bypass, base: None };
