@@ -54,7 +54,7 @@ pub struct Loan {
 #[derive(Debug)]
 enum Event {
     Interim(Box<[u8]>),
-    Entry(Box<Parts>, How),
+    Entry(Box<Lent>),
     Arriving(Box<Head>),
     Piece(Bytes),
     End,
@@ -65,8 +65,20 @@ enum Event {
     Failed(Outcome),
 }
 
+/// A response that is stored.
+#[derive(Debug)]
+struct Lent {
+    parts: Parts,
+    how: How,
+    /// As in [`Head`].
+    purges: u64,
+}
+
 #[derive(Debug)]
 struct Head {
+    /// Purges that the owner had carried out when it looked. Fewer than the borrower had when it asked:
+    /// this may be what was purged.
+    purges: u64,
     whole: Bytes,
     terms: Terms,
     choice: Option<Choice>,
@@ -107,10 +119,11 @@ pub(super) async fn run(shard: &Shard, flight: &Flight) -> bool {
         events,
         interest,
     };
+    let purges = shard.forgotten.purges.get();
     if !shard.post.send(owner, Letter::Lend(Box::new(loan))) {
         return false;
     }
-    receive(shard, flight, &told).await
+    receive(shard, flight, (&told, purges)).await
 }
 
 /// Gets what the owner of a key has stored for a request that cannot begin a fill; `true` if that is
@@ -135,21 +148,34 @@ pub(super) async fn peek(
         events,
         interest,
     };
+    let (purges, changes) = (shard.forgotten.purges.get(), shard.forgotten.changes.get());
     if !shard.post.send(owner, Letter::Lend(Box::new(loan))) {
         return false;
     }
-    let Ok(Event::Entry(parts, _)) = told.recv_async().await else { return false };
-    let Ok(entry) = parts.into_entry() else { return false };
+    let Ok(Event::Entry(lent)) = told.recv_async().await else { return false };
+    if lent.purges < purges || shard.forgotten.changes.get() != changes {
+        // It may have been let go of on its way.
+        return false;
+    }
+    let Ok(entry) = lent.parts.into_entry() else { return false };
     shard.cache.insert(key, Rc::new(entry));
     true
 }
 
-async fn receive(shard: &Shard, flight: &Flight, told: &flume::Receiver<Event>) -> bool {
+async fn receive(
+    shard: &Shard,
+    flight: &Flight,
+    (told, purges): (&flume::Receiver<Event>, u64),
+) -> bool {
     loop {
         match told.recv_async().await {
             Ok(Event::Interim(head)) => flight.inform(&head),
-            Ok(Event::Entry(parts, how)) => {
-                let Parts { head, terms, choice, body: pieces } = *parts;
+            // A purge that has come here has not come there yet.
+            Ok(Event::Entry(lent)) if lent.purges < purges => return false,
+            Ok(Event::Arriving(head)) if head.purges < purges => return false,
+            Ok(Event::Entry(lent)) => {
+                let Lent { parts, how, .. } = *lent;
+                let Parts { head, terms, choice, body: pieces } = parts;
                 fill::keep(shard, flight, Kept { head, terms, choice, pieces }, how);
                 return true;
             }
@@ -177,7 +203,7 @@ async fn receive(shard: &Shard, flight: &Flight, told: &flume::Receiver<Event>) 
 
 /// Receives a body that is being stored here and there.
 async fn arrive(shard: &Shard, flight: &Flight, head: Head, told: &flume::Receiver<Event>) -> bool {
-    let Head { whole, terms, choice, length } = head;
+    let Head { whole, terms, choice, length, .. } = head;
     let arriving = Arriving { head: whole.clone(), terms, choice: choice.clone(), length };
     if fill::announce(shard, flight, arriving).is_err() {
         return false;
@@ -230,13 +256,14 @@ fn unpack(shard: &Shard, route: usize, parcel: Parcel) -> std::io::Result<Handof
 pub(super) async fn lend(shard: Rc<Shard>, loan: Loan) {
     let demand = Demand::of(loan.request.fields());
     for _ in 0..TURNS_MAX {
+        let purges = shard.forgotten.purges.get();
         let base = match stored(&shard, &loan, &demand) {
-            Ok(entry) => return lend_entry(&loan, &entry, How::Borrowed).await,
+            Ok(entry) => return lend_entry(&loan, &entry, (How::Borrowed, purges)).await,
             Err(_) if loan.is_peek => break,
             Err(base) => base,
         };
         let (flight, leads) = flight(&shard, &loan, (&demand, base));
-        if !lend_flight(&loan, &flight, (leads, &demand)).await {
+        if !lend_flight(&loan, &flight, (leads, &demand, purges)).await {
             return;
         }
     }
@@ -312,7 +339,11 @@ impl Loan {
 }
 
 /// Passes on what a fill brings; `true` if it was for others.
-async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, (leads, demand): (bool, &Demand)) -> bool {
+async fn lend_flight(
+    loan: &Loan,
+    flight: &Rc<Flight>,
+    (leads, demand, purges): (bool, &Demand, u64),
+) -> bool {
     let waiter = Waiter::new(flight, leads);
     let mut informed = 0;
     loop {
@@ -341,7 +372,7 @@ async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, (leads, demand): (bool, &
                 if !leads && !is_his {
                     return true;
                 }
-                lend_entry(loan, &entry, how).await;
+                lend_entry(loan, &entry, (how, purges)).await;
                 return false;
             }
             Turn::Stream(answer) => {
@@ -349,16 +380,16 @@ async fn lend_flight(loan: &Loan, flight: &Rc<Flight>, (leads, demand): (bool, &
                 if !leads && !is_his {
                     return true;
                 }
-                lend_body(loan, &waiter, &answer).await;
+                lend_body(loan, &waiter, (&answer, purges)).await;
                 return false;
             }
         }
     }
 }
 
-async fn lend_entry(loan: &Loan, entry: &Entry, how: How) {
+async fn lend_entry(loan: &Loan, entry: &Entry, (how, purges): (How, u64)) {
     let event = match entry.parts() {
-        Ok(parts) => Event::Entry(Box::new(parts), how),
+        Ok(parts) => Event::Entry(Box::new(Lent { parts, how, purges })),
         Err(error) => {
             tracing::warn!(%error, "A stored response cannot be read");
             Event::Alone
@@ -367,8 +398,9 @@ async fn lend_entry(loan: &Loan, entry: &Entry, how: How) {
     tell(loan, event).await;
 }
 
-async fn lend_body(loan: &Loan, waiter: &Waiter<'_>, answer: &Answer) {
+async fn lend_body(loan: &Loan, waiter: &Waiter<'_>, (answer, purges): (&Answer, u64)) {
     let head = Head {
+        purges,
         whole: answer.whole.clone(),
         terms: answer.terms,
         choice: answer.choice.clone(),

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::borrow;
 use super::look_up::{write_key, write_key_of};
 use super::serve::Request;
 use super::shard::{Letter, Shard};
 use crate::cache::invalidated_targets;
+use crate::config::CacheFill;
 use crate::http1::field::Fields;
 
 /// Drops what is stored under the target of `request`, and under what `answer` says has changed with
@@ -33,10 +35,23 @@ pub(super) async fn run(shard: &Shard, request: &Request<'_>, answer: Fields<'_>
         keys.push(key.as_slice().into());
     }
     let keys: Arc<[Box<[u8]>]> = keys.into();
-    here(shard, &keys);
+    everywhere(shard, &keys, |_| true).await;
+    if shard.config.cache.fill == CacheFill::Process && shard.workers > 1 {
+        // Whoever does not own a key may have borrowed it meanwhile from an owner that had not let go
+        // of it yet. Now every owner has.
+        let owns_all = |worker| keys.iter().all(|key| borrow::owner(key, shard.workers) == worker);
+        everywhere(shard, &keys, |worker| !owns_all(worker)).await;
+    }
+}
+
+/// Drops what is stored under these keys on the chosen workers; returns when they have.
+async fn everywhere(shard: &Shard, keys: &Arc<[Box<[u8]>]>, is_chosen: impl Fn(usize) -> bool) {
+    if is_chosen(shard.own) {
+        here(shard, keys);
+    }
     let (done, all_done) = flume::unbounded();
-    for worker in (0..shard.workers).filter(|worker| *worker != shard.own) {
-        let letter = Letter::Invalidate { keys: Arc::clone(&keys), done: done.clone() };
+    for worker in (0..shard.workers).filter(|worker| *worker != shard.own && is_chosen(*worker)) {
+        let letter = Letter::Invalidate { keys: Arc::clone(keys), done: done.clone() };
         // A worker that has ended stores nothing.
         shard.post.send(worker, letter);
     }
@@ -50,4 +65,5 @@ pub(super) fn here(shard: &Shard, keys: &[Box<[u8]>]) {
         shard.cache.remove(key);
     }
     shard.flights.doom(|key| keys.iter().any(|doomed| **doomed == *key));
+    shard.forgotten.changed();
 }

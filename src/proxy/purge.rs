@@ -49,5 +49,6 @@ pub fn purge(shard: &Shard, purge: &Purge) {
     };
     shard.cache.purge(is_doomed);
     shard.flights.doom(is_doomed);
+    shard.forgotten.purged();
     shard.counters.purges.add(1);
 }

@@ -55,6 +55,8 @@ pub struct Shard {
     pub cache: Cache,
     /// Fills on their way.
     pub flights: Flights,
+    /// What was let go of here.
+    pub forgotten: Forgotten,
     /// What each route says about caching, in the order of the routes; `None` where it caches nothing.
     pub rules: Vec<Option<RouteRules>>,
     /// By route, the worker's file of bodies, if the route keeps them in one.
@@ -83,6 +85,29 @@ pub struct Shard {
     pub record: Record,
     /// Whether the process is leaving: connections end after the request that runs.
     pub draining: Cell<bool>,
+}
+
+/// How often something was let go of on this worker. What is on its way from another worker may be older.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    /// Purges carried out. Every worker is sent the same ones in the same order: who has carried out
+    /// fewer may still have what the others have not.
+    pub purges: Cell<u64>,
+    /// Purges, and changes by requests.
+    pub changes: Cell<u64>,
+}
+
+impl Forgotten {
+    /// Counts a purge.
+    pub(super) fn purged(&self) {
+        self.purges.set(self.purges.get() + 1);
+        self.changed();
+    }
+
+    /// Counts a change.
+    pub(super) fn changed(&self) {
+        self.changes.set(self.changes.get() + 1);
+    }
 }
 
 /// Carries letters to the workers, by their number.

@@ -16,7 +16,7 @@ use crate::cache::rules::{KeyFn, RouteRules};
 use crate::config::{CacheStorageMode, Config, Route, Runtime, TunnelEngine};
 use crate::metrics::{Addresses, Counters, Gauge};
 use crate::net::{Pool, Sweeper};
-use crate::proxy::{Date, Flights, Owner, Packing, Post, Record, Scratch, Shard};
+use crate::proxy::{Date, Flights, Forgotten, Owner, Packing, Post, Record, Scratch, Shard};
 use crate::tunnel::{Ring, RingOptions};
 
 /// What a shard is made of.
@@ -45,6 +45,7 @@ impl Outfit {
             backends: self.backends(&pool, &sweeper),
             cache: cache(config, workers),
             flights: Flights::default(),
+            forgotten: Forgotten::default(),
             rules: self.rules(),
             disks: disks(config, workers),
             packing: Packing::default(),

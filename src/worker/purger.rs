@@ -5,7 +5,7 @@
 //! nobody will be answered from that cache again.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Message;
@@ -14,6 +14,11 @@ use crate::proxy::Purge;
 /// How often it is looked whether a worker that has not acknowledged has ended. flume keeps what is in
 /// a channel until its last sender is gone, and with it the acknowledgement.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Held while a purge is sent: every worker gets purges in the same order, so that two can tell by
+/// their number which of them has carried out more.
+#[expect(clippy::disallowed_types, reason = "only those who purge take it")]
+static ORDER: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 thread_local! {
     /// Whether this thread is a worker's.
@@ -70,11 +75,13 @@ impl Purger {
     pub fn send(&self, purge: Purge) -> Receipt {
         let purge = Arc::new(purge);
         let (to, from) = flume::unbounded();
+        let in_order = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
         for (worker, mailbox) in self.workers.iter().enumerate() {
             let done = Acknowledgement { worker, to: to.clone() };
             // A worker that has ended returns the message, whose drop acknowledges it.
             mailbox.send(Message::Purge { purge: Arc::clone(&purge), done }).ok();
         }
+        drop(in_order);
         Receipt { awaited: (0..self.workers.len()).collect(), workers: self.workers.clone(), from }
     }
 }

@@ -2,7 +2,8 @@
 //! break off, bodies that outgrow what is kept.
 
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use socket2::{Domain, Socket, Type};
 
@@ -198,7 +199,7 @@ on_both_drivers! {
 
     fn a_client_that_reads_nothing_of_a_hit_is_given_up(driver) {
         let body = "x".repeat(6 << 20);
-        let asked = std::sync::Arc::new(AtomicUsize::new(0));
+        let asked = Arc::new(AtomicUsize::new(0));
         let backend = Backend::scripted(move |conn, _| {
             while let Some(request) = conn.next_request() {
                 if asked.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -279,5 +280,57 @@ on_both_drivers! {
         let mut client = Client::connect(proxy.addr());
         assert_eq!(client.get("/").text(), "0");
         assert_eq!(client.get("/").text(), "1");
+    }
+
+    fn nothing_older_than_a_change_is_served_after_its_answer(driver) {
+        let version = Arc::new(AtomicUsize::new(0));
+        let current = Arc::clone(&version);
+        let backend = Backend::scripted(move |conn, _| {
+            while let Some(request) = conn.next_request() {
+                let count = match request.method.as_str() {
+                    "POST" => current.fetch_add(1, Ordering::SeqCst) + 1,
+                    _ => current.load(Ordering::SeqCst),
+                };
+                let text = count.to_string();
+                let body = if request.method == "HEAD" { "" } else { &text };
+                conn.send(format!(
+                    "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nX-Version: {count}\r\n\
+                     Content-Length: {}\r\n\r\n{body}",
+                    text.len()
+                ));
+            }
+        });
+        let toml = format!("[server.app]\nproxy_url = \"{}\"\n", backend.url());
+        let proxy = Proxy::start(driver, &toml);
+        let (addr, is_over) = (proxy.addr(), Arc::new(AtomicBool::new(false)));
+        let readers: Vec<_> = (0..6)
+            .map(|number| {
+                let is_over = Arc::clone(&is_over);
+                std::thread::spawn(move || {
+                    let method = if number == 0 { "GET" } else { "HEAD" };
+                    let mut client = Client::connect(addr);
+                    while !is_over.load(Ordering::Relaxed) {
+                        client.send(format!("{method} /x HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+                        assert_eq!(client.read_response_to(method).status, 200);
+                    }
+                })
+            })
+            .collect();
+        let mut clients: Vec<_> = (0..8).map(|_| Client::connect(addr)).collect();
+        for round in 0..500 {
+            clients[round % 8].get("/x");
+            clients[0].send("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+            let changed: usize = clients[0].read_response().text().parse().expect("a number");
+            for client in &mut clients {
+                client.send("HEAD /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                let head = client.read_response_to("HEAD");
+                let got = head.field("x-version").and_then(|version| version.parse().ok());
+                assert!(got >= Some(changed), "{head:?} after {changed}");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.join().expect("a reader");
+        }
     }
 }

@@ -102,7 +102,8 @@ impl How {
 
 /// Whether a response that has just come may be given to others, and to one with this `demand`.
 ///
-/// What only those may have who are asked about by name is not shared with them.
+/// A client that is authorized gets only what says of itself that such clients may have it: to others
+/// the backend may have sent another page.
 pub(super) fn is_for(terms: Terms, demand: &Demand, now: Moment) -> bool {
     terms.reuse(&Demand::default(), now) == Reuse::Fresh
         && (!demand.is_authorized() || terms.reuse(demand, now) == Reuse::Fresh)
