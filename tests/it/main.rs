@@ -201,6 +201,9 @@ mod cache_rules;
 // The cache: stale responses.
 #[cfg(test)]
 mod cache_validate;
+// The cache: stale responses that are served all the same.
+#[cfg(test)]
+mod cache_stale;
 // The cache: changes and purges.
 #[cfg(test)]
 mod cache_change;

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use socket2::{Domain, Socket, Type};
 
 use super::control::Metrics;
-use super::{Backend, Client, Driver, GUARD, Peer, Proxy, Request, Response, Watched};
+use super::{Backend, BackendConn, Client, Driver, GUARD, Peer, Proxy, Request, Response, Watched};
 
 /// How many connections are made until both of two workers have one: far more than it takes where
 /// one worker spreads them, as connections that have just ended may still count.
@@ -36,20 +36,13 @@ impl Pages {
     pub fn of(script: impl Fn(&Request, usize) -> String + Send + Sync + 'static) -> Self {
         let seen = Seen::default();
         let theirs = Arc::clone(&seen);
-        let backend = Backend::scripted(move |conn, _| {
-            let mut is_open = true;
-            while is_open && let Some(request) = conn.next_request() {
-                let page = if request.target.starts_with(ASIDE) {
-                    page("Cache-Control: no-store\r\n", "")
-                } else {
-                    script(&request, record(&theirs, &request))
-                };
-                // Who asked may have left.
-                let is_sent = conn.try_send(page.as_bytes()).is_ok();
-                let is_last = page.is_empty() || page.contains("Connection: close\r\n");
-                is_open = is_sent && !is_last;
+        let answer = move |request: &Request| {
+            if request.target.starts_with(ASIDE) {
+                return page("Cache-Control: no-store\r\n", "");
             }
-        });
+            script(request, record(&theirs, request))
+        };
+        let backend = Backend::scripted(move |conn, _| answer_all(conn, &answer));
         Self { backend, seen }
     }
 
@@ -86,6 +79,17 @@ impl Pages {
     pub fn wait_for(&self, target: &str, times: usize) {
         let come = self.seen.wait(GUARD, |seen| (count(seen, target) >= times).then_some(()));
         assert!(come.is_some(), "guard: waited {GUARD:?} for {times} requests for {target}");
+    }
+}
+
+fn answer_all(conn: &mut BackendConn, answer: impl Fn(&Request) -> String) {
+    while let Some(request) = conn.next_request() {
+        let page = answer(&request);
+        // Who asked may have left.
+        let is_sent = conn.try_send(page.as_bytes()).is_ok();
+        if !is_sent || page.is_empty() || page.contains("Connection: close\r\n") {
+            return;
+        }
     }
 }
 
