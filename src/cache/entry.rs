@@ -35,6 +35,13 @@ pub struct Choice {
     pub secondary: Box<[u8]>,
 }
 
+impl Choice {
+    fn footprint(&self) -> usize {
+        let names: usize = self.vary.names().map(|name| name.len() + 32).sum();
+        self.secondary.len() + names + 64
+    }
+}
+
 /// A stored response; see the module.
 #[derive(Debug)]
 pub struct Entry {
@@ -220,7 +227,7 @@ impl Entry {
         let pieces: usize =
             self.pieces().iter().map(|piece| piece.len() + size_of::<Bytes>()).sum();
         let spans = self.head.fields().iter().count() * size_of::<FieldSpan>();
-        let choice = self.choice.as_ref().map_or(0, |choice| choice.secondary.len() + 64);
+        let choice = self.choice.as_ref().map_or(0, Choice::footprint);
         let packed = self.packed.borrow().as_ref().map_or(0, |p| p.front.len() + p.body.len() + 96);
         size_of::<Self>() + 32 + self.front.len() + spans + choice + pieces + packed
     }

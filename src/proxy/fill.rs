@@ -235,7 +235,9 @@ fn storable(
     let (terms, choice) = terms(shard, flight, head, times)?;
     let mut out = Vec::with_capacity(512);
     shard.date.with(|date| forward::stored(&mut out, head, date));
-    Some(Plan { terms, choice, framing, head: out.into() })
+    // Nothing that is kept has room that is not counted.
+    let head = out.into_boxed_slice().into();
+    Some(Plan { terms, choice, framing, head })
 }
 
 fn terms<B: AsRef<[u8]>>(
@@ -270,8 +272,8 @@ fn terms<B: AsRef<[u8]>>(
 
 /// The answer is for the one alone for whom it was fetched.
 pub(super) fn unstorable(shard: &Shard, flight: &Flight, handoff: Handoff) {
-    // A server that fails says nothing about the page.
-    if handoff.head.status() < 500 {
+    // A server that fails says nothing about the page, nor does what is for an authorized client.
+    if handoff.head.status() < 500 && !flight.wish.demand.is_authorized() {
         shard.cache.mark(&flight.wish.key, moment());
     }
     flight.close();
@@ -290,7 +292,7 @@ fn confirm(
     let mut out = Vec::with_capacity(512);
     let rules = (conditional::is_taken_from_304, conditional::survives_304);
     shard.date.with(|date| forward::updated(&mut out, base.head(), answer, rules, date));
-    let head = Bytes::from(out);
+    let head = Bytes::from(out.into_boxed_slice());
     let times = Times { sent: span.sent, received: span.received };
     let aged = with_age(&head, answer).and_then(|aged| terms(shard, flight, &aged, times));
     let entry = aged.and_then(|(terms, choice)| base.renewed(head, terms, choice));

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::borrow;
-use super::look_up::{write_key, write_key_of};
+use super::look_up::write_key_of;
 use super::serve::Request;
 use super::shard::{Letter, Shard};
 use crate::cache::invalidated_targets;
-use crate::config::CacheFill;
+use crate::config::{CacheFill, route};
 use crate::http1::field::Fields;
 
 /// Drops what is stored under the target of `request`, and under what `answer` says has changed with
@@ -18,10 +18,13 @@ use crate::http1::field::Fields;
 /// The other workers do it all the same.
 pub(super) async fn run(shard: &Shard, request: &Request<'_>, answer: Fields<'_>) {
     let mut keys: Vec<Box<[u8]>> = Vec::with_capacity(1);
-    let mut key = Vec::with_capacity(128);
-    write_key(shard, &mut key, request);
-    keys.push(key.as_slice().into());
+    let mut add = |path: &[u8], query: Option<&[u8]>| {
+        let mut key = Vec::with_capacity(128);
+        write_key_of(shard, &mut key, request, (path, query));
+        keys.push(key.into());
+    };
     let asked = &request.asked.target;
+    add(request.path, asked.query);
     let mut target = request.path.to_vec();
     if let Some(query) = asked.query {
         target.push(b'?');
@@ -29,10 +32,15 @@ pub(super) async fn run(shard: &Shard, request: &Request<'_>, answer: Fields<'_>
     }
     for also in invalidated_targets(asked.authority, &target, answer) {
         let mut parts = also.splitn(2, |byte| *byte == b'?');
-        let path = parts.next().unwrap_or_default();
-        key.clear();
-        write_key_of(shard, &mut key, request, (path, parts.next()));
-        keys.push(key.as_slice().into());
+        let (path, query) = (parts.next().unwrap_or_default(), parts.next());
+        add(path, query);
+        // A backend that knows where it is mounted names its pages as clients do.
+        if let Some((route, inner)) = route::select(&shard.config.routes, path)
+            && route == request.route
+            && inner != path
+        {
+            add(inner, query);
+        }
     }
     let keys: Arc<[Box<[u8]>]> = keys.into();
     everywhere(shard, &keys, |_| true).await;

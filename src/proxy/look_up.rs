@@ -171,7 +171,9 @@ fn flight(
     request: &Request<'_>,
     (demand, key, lack): (&Demand, &[u8], &Lack),
 ) -> Result<(Rc<Flight>, bool), Outcome> {
-    let is_shared = !shard.cache.is_marked(key, moment());
+    let is_marked = shard.cache.is_marked(key, moment());
+    // What an authorized client gets is his alone more often than not.
+    let is_shared = !is_marked && !demand.is_authorized();
     if is_shared {
         let newest = shard.cache.newest(key);
         let fields = request.head.fields();
@@ -181,7 +183,7 @@ fn flight(
     }
     let wish = wish(shard, client, request, (demand, key, lack.base.as_ref()))?;
     // An answer that is nobody else's is not the owner's to fetch either.
-    let wish = Wish { is_shared, may_borrow: is_shared, ..wish };
+    let wish = Wish { is_shared, may_borrow: !is_marked, ..wish };
     Ok((fill::launch(shard, wish, true), true))
 }
 

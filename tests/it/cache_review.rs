@@ -333,4 +333,27 @@ on_both_drivers! {
             reader.join().expect("a reader");
         }
     }
+
+    fn a_change_below_a_mount_point_is_found_by_either_name(driver) {
+        for location in ["/app/y", "/y", "y", "http://localhost/app/y"] {
+            let asked = AtomicUsize::new(0);
+            let backend = Backend::scripted(move |conn, _| {
+                while let Some(request) = conn.next_request() {
+                    let count = asked.fetch_add(1, Ordering::Relaxed).to_string();
+                    let line = if request.method == "POST" {
+                        format!("Location: {location}\r\n")
+                    } else {
+                        "Cache-Control: max-age=60\r\n".to_owned()
+                    };
+                    conn.send(format!("HTTP/1.1 201 Created\r\n{line}Content-Length: 1\r\n\r\n{count}"));
+                }
+            });
+            let proxy = front(driver, &backend.url(), "bind_to = \"/app\"");
+            let mut client = Client::connect(proxy.addr());
+            assert_eq!((client.get("/app/y").text(), client.get("/app/y").text()), ("0", "0"));
+            client.send("POST /app/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(client.read_response().text(), "1");
+            assert_eq!(client.get("/app/y").text(), "2", "{location}");
+        }
+    }
 }

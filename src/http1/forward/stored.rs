@@ -88,12 +88,19 @@ pub fn partial(out: &mut Vec<u8>, line: &[u8], stored: Fields<'_>) {
 pub fn packed<B: AsRef<[u8]>>(out: &mut Vec<u8>, head: &ResponseHead<B>, coding: &[u8]) {
     write_line(out, head);
     for field in head.fields().iter() {
-        if !is(field.name, "accept-ranges") && !is(field.name, "content-md5") {
+        if !is_about_bytes(field.name) {
             write_weakened(out, &field);
         }
     }
     write_field(out, b"Content-Encoding", coding);
     write_field(out, b"Vary", b"Accept-Encoding");
+}
+
+/// Returns whether a field is about the bytes that a content coding changes: ranges and digests of them
+/// (RFC 9530).
+fn is_about_bytes(name: &[u8]) -> bool {
+    let about = ["accept-ranges", "content-md5", "digest", "content-digest", "repr-digest"];
+    about.iter().any(|known| is(name, known))
 }
 
 fn write_kept(out: &mut Vec<u8>, fields: Fields<'_>, keeps: impl Fn(&[u8]) -> bool) {
@@ -149,6 +156,19 @@ mod tests {
             b"now",
         );
         assert_eq!(out, b"HTTP/1.1 200 OK\r\nB: 3\r\nC: 4\r\na: 9\r\nD: 5\r\nDate: now\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_said_about_other_bytes_does_not_go_with_a_content_coding() {
+        let head = parsed(
+            "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Digest: a\r\nrepr-digest: b\r\nDigest: c\r\n\
+             Content-MD5: d\r\nAccept-Ranges: bytes\r\nA: 1\r\n\r\n",
+        );
+        let mut out = Vec::new();
+        packed(&mut out, &head, b"br");
+        let expected = b"HTTP/1.1 200 OK\r\nETag: W/\"1\"\r\nA: 1\r\n\
+            Content-Encoding: br\r\nVary: Accept-Encoding\r\n";
+        assert_eq!(out, expected);
     }
 
     #[test]
