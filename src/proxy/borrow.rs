@@ -126,14 +126,14 @@ pub(super) async fn run(shard: &Shard, flight: &Flight) -> bool {
     receive(shard, flight, (&told, purges)).await
 }
 
-/// Gets what the owner of a key has stored for a request that cannot begin a fill; `true` if that is
-/// stored here now.
+/// Gets what the owner of a key has stored for a request that cannot begin a fill. It is good for this
+/// request, and stored here as well unless something was let go of meanwhile.
 pub(super) async fn peek(
     shard: &Shard,
     key: &[u8],
     (route, request): (usize, &RequestHead<Buffer>),
-) -> bool {
-    let Some(owner) = shard.lender(key) else { return false };
+) -> Option<Rc<Entry>> {
+    let owner = shard.lender(key)?;
     let (events, told) = flume::bounded(PIECES_MAX);
     let (_interested, interest) = flume::bounded(0);
     let loan = Loan {
@@ -150,16 +150,17 @@ pub(super) async fn peek(
     };
     let (purges, changes) = (shard.forgotten.purges.get(), shard.forgotten.changes.get());
     if !shard.post.send(owner, Letter::Lend(Box::new(loan))) {
-        return false;
+        return None;
     }
-    let Ok(Event::Entry(lent)) = told.recv_async().await else { return false };
-    if lent.purges < purges || shard.forgotten.changes.get() != changes {
-        // It may have been let go of on its way.
-        return false;
+    let Ok(Event::Entry(lent)) = told.recv_async().await else { return None };
+    // On its way it may have been let go of: whoever asked for that is not answered yet, so this
+    // request may still have it, and no later one.
+    let is_lasting = lent.purges >= purges && shard.forgotten.changes.get() == changes;
+    let entry = Rc::new(lent.parts.into_entry().ok()?);
+    if is_lasting {
+        shard.cache.insert(key, Rc::clone(&entry));
     }
-    let Ok(entry) = lent.parts.into_entry() else { return false };
-    shard.cache.insert(key, Rc::new(entry));
-    true
+    Some(entry)
 }
 
 async fn receive(

@@ -88,6 +88,16 @@ fn seek(
         Found::Other => return lack(Forwarded::VaryMiss),
         Found::Nothing => return lack(Forwarded::UriMiss),
     };
+    reuse(shard, client, request, (demand, key, entry))
+}
+
+/// Answers with a stored response, if the request may have it.
+fn reuse(
+    shard: &Rc<Shard>,
+    client: &mut Client,
+    request: &Request<'_>,
+    (demand, key, entry): (&Demand, &[u8], Rc<Entry>),
+) -> Sought {
     let (now, terms) = (moment(), entry.terms());
     let hit = match terms.reuse(demand, now) {
         Reuse::Fresh | Reuse::Stale => &shard.counters.cache.hit,
@@ -142,8 +152,8 @@ async fn fetch_through(
         if is_partial {
             let wanted = (request.route, request.head);
             if lack.base.is_none()
-                && borrow::peek(shard, key, wanted).await
-                && let Sought::Answered(done) = seek(shard, client, request, demand, key)
+                && let Some(entry) = borrow::peek(shard, key, wanted).await
+                && let Sought::Answered(done) = reuse(shard, client, request, (demand, key, entry))
             {
                 return Ok(done);
             }
