@@ -5,7 +5,7 @@ use crate::metrics::text;
 
 /// What is answered. The texts are whole bodies: no line end is added.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub struct Answer {
     /// The status code.
     pub status: u16,
     /// The body.
@@ -16,7 +16,7 @@ pub(super) struct Answer {
 
 /// The body of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub enum Body {
     /// None.
     Empty,
     /// Plain text.
@@ -47,7 +47,7 @@ impl Body {
 
 /// How an answer is given.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner<'a> {
+pub struct Manner<'a> {
     /// Whether the connection goes on afterwards.
     pub keep: bool,
     /// Whether a HEAD request is answered: the same head, no body.
@@ -58,22 +58,22 @@ pub(super) struct Manner<'a> {
 
 impl Answer {
     /// A 200 with this text.
-    pub(super) fn ok(text: impl Into<String>) -> Self {
+    pub fn ok(text: impl Into<String>) -> Self {
         Self::text(200, text)
     }
 
     /// An answer with a text.
-    pub(super) fn text(status: u16, text: impl Into<String>) -> Self {
+    pub fn text(status: u16, text: impl Into<String>) -> Self {
         Self { status, body: Body::Text(text.into()), allow: None }
     }
 
     /// An answer without a body.
-    pub(super) const fn empty(status: u16) -> Self {
+    pub const fn empty(status: u16) -> Self {
         Self { status, body: Body::Empty, allow: None }
     }
 
     /// The whole response.
-    pub(super) fn to_bytes(&self, manner: Manner<'_>) -> Vec<u8> {
+    pub fn to_bytes(&self, manner: Manner<'_>) -> Vec<u8> {
         let body = self.body.text();
         let mut out = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         if let Some(media_type) = self.body.media_type() {

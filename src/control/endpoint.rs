@@ -7,7 +7,7 @@ use crate::http1::field::Fields;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub enum Endpoint {
     /// Does the process live?
     Health,
     /// Does it serve?
@@ -58,7 +58,7 @@ impl Endpoint {
     /// # Errors
     ///
     /// Answer so: there is nothing, or not for this method.
-    pub(super) fn find(method: &str, path: &[u8]) -> Result<Self, Answer> {
+    pub fn find(method: &str, path: &[u8]) -> Result<Self, Answer> {
         let found = PATHS.iter().find(|(known, _)| known.as_bytes() == path);
         let Some((_, endpoint)) = found else { return Err(Answer::empty(404)) };
         let (is_allowed, allow) = if endpoint.is_read() {
@@ -79,25 +79,25 @@ impl Endpoint {
     }
 
     /// Whether it is behind the token. Whoever checks health has none, and learns nothing else.
-    pub(super) const fn needs_token(self) -> bool {
+    pub const fn needs_token(self) -> bool {
         !matches!(self, Self::Health | Self::Readiness)
     }
 }
 
 /// The token that is asked for, as the field has to bring it.
 #[derive(Debug)]
-pub(super) struct Guard(Option<Vec<u8>>);
+pub struct Guard(Option<Vec<u8>>);
 
 impl Guard {
     /// A guard that asks for `token`; without one everybody may pass.
-    pub(super) fn new(token: Option<&str>) -> Self {
+    pub fn new(token: Option<&str>) -> Self {
         Self(token.map(|token| [b"Bearer ", token.as_bytes()].concat()))
     }
 
     /// Whether these fields may pass: exactly one Authorization, exactly as it has to be.
     ///
     /// The time it takes tells nothing but the length of the token.
-    pub(super) fn admits(&self, fields: Fields<'_>) -> bool {
+    pub fn admits(&self, fields: Fields<'_>) -> bool {
         let Some(expected) = &self.0 else { return true };
         let mut lines = fields.all("authorization");
         match (lines.next(), lines.next()) {

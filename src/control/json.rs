@@ -7,7 +7,7 @@ use super::answer::{Answer, Body};
 
 /// Asks for one pattern to be purged.
 #[derive(Debug, Deserialize)]
-pub(super) struct ByPattern {
+pub struct ByPattern {
     /// In which `*` stands for any characters.
     pub pattern: String,
     /// The route's name; every route without it.
@@ -16,7 +16,7 @@ pub(super) struct ByPattern {
 
 /// Asks for many patterns to be purged.
 #[derive(Debug, Deserialize)]
-pub(super) struct ByPatterns {
+pub struct ByPatterns {
     /// At least one.
     pub patterns: Vec<String>,
     /// The route's name; every route without it.
@@ -25,7 +25,7 @@ pub(super) struct ByPatterns {
 
 /// Asks something of the snapshot of one path.
 #[derive(Debug, Deserialize)]
-pub(super) struct ByPath {
+pub struct ByPath {
     /// The path; asked for so that a body without one is refused as it always was.
     #[serde(rename = "path")]
     pub _path: String,
@@ -35,7 +35,7 @@ pub(super) struct ByPath {
 
 /// Asks something of the snapshots of many paths.
 #[derive(Debug, Deserialize)]
-pub(super) struct ByPaths {
+pub struct ByPaths {
     /// At least one.
     pub paths: Vec<String>,
     /// The route's name.
@@ -44,14 +44,14 @@ pub(super) struct ByPaths {
 
 /// Asks something of a route.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct ByServer {
+pub struct ByServer {
     /// The route's name.
     pub server: Option<String>,
 }
 
 /// How each of many items went.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary<'a> {
+pub struct Summary<'a> {
     operation: &'static str,
     server: Option<&'a str>,
     requested: usize,
@@ -69,7 +69,7 @@ struct Line<'a> {
 
 impl<'a> Summary<'a> {
     /// All items went the same way: well, or wrong with this `error`.
-    pub(super) fn new(
+    pub fn new(
         operation: &'static str,
         server: Option<&'a str>,
         items: &'a [String],
@@ -83,7 +83,7 @@ impl<'a> Summary<'a> {
     }
 
     /// The 200 that tells it.
-    pub(super) fn answer(&self) -> Answer {
+    pub fn answer(&self) -> Answer {
         match serde_json::to_string(self) {
             Ok(text) => Answer { status: 200, body: Body::Json(text), allow: None },
             // Strings and numbers always can be written.
@@ -98,7 +98,7 @@ impl<'a> Summary<'a> {
 ///
 /// Answer so: the body is declared as something else (415), is no JSON (400) or has another shape
 /// (422).
-pub(super) fn read<T: DeserializeOwned>(
+pub fn read<T: DeserializeOwned>(
     content_type: Option<&[u8]>,
     body: &[u8],
 ) -> Result<T, Answer> {

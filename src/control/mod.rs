@@ -16,11 +16,11 @@
 //! HTTP is spoken with the data plane's own parts. A server library would bring a second reading of
 //! HTTP/1.1, more lenient than ours, and none is at home on monoio without an adapter.
 
-mod answer;
+pub mod answer;
 mod body;
 mod desk;
-mod endpoint;
-mod json;
+pub mod endpoint;
+pub mod json;
 mod serve;
 
 use std::io;

@@ -1,0 +1,4 @@
+//! Runs `targets::chunked` on what the fuzzer makes up.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| phantom_frame_targets::chunked(data));

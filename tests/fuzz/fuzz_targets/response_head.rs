@@ -1,0 +1,4 @@
+//! Runs `targets::response_head` on what the fuzzer makes up.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| phantom_frame_targets::response_head(data));

@@ -1,0 +1,4 @@
+//! Runs `targets::vary` on what the fuzzer makes up.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| phantom_frame_targets::vary(data));
