@@ -28,7 +28,7 @@ pub struct ByPatterns {
 pub struct ByPath {
     /// The path; asked for so that a body without one is refused as it always was.
     #[serde(rename = "path")]
-    pub _path: String,
+    _path: String,
     /// The route's name.
     pub server: Option<String>,
 }
@@ -98,10 +98,7 @@ impl<'a> Summary<'a> {
 ///
 /// Answer so: the body is declared as something else (415), is no JSON (400) or has another shape
 /// (422).
-pub fn read<T: DeserializeOwned>(
-    content_type: Option<&[u8]>,
-    body: &[u8],
-) -> Result<T, Answer> {
+pub fn read<T: DeserializeOwned>(content_type: Option<&[u8]>, body: &[u8]) -> Result<T, Answer> {
     if !content_type.is_some_and(is_json) {
         return Err(Answer::text(415, "Expected request with `Content-Type: application/json`"));
     }

@@ -39,6 +39,12 @@ mod cache_packed;
 // Purges under load.
 #[cfg(test)]
 mod cache_purge;
+// What must hold for any input: the fuzz targets, which are a workspace of their own.
+#[cfg(test)]
+#[expect(unreachable_pub, reason = "`pub` is for the fuzzer's binaries")]
+#[path = "../fuzz/targets/mod.rs"]
+mod targets;
+
 // The command line: what is printed where, and the exit codes.
 #[cfg(test)]
 mod cli;
@@ -54,6 +60,14 @@ mod metrics;
 // Configuration files: both forms, the environment, faults, the reference.
 #[cfg(test)]
 mod config_file;
+// Our view of requests beside that of other parsers.
+#[cfg(test)]
+#[expect(unreachable_pub, reason = "`pub` marks what its tests may call")]
+mod differential;
+// The fuzz targets over their corpora.
+#[cfg(test)]
+#[expect(unreachable_pub, reason = "`pub` marks what its tests may call")]
+mod fuzz;
 // `phantom-frame demo`: the page, and a WebSocket through the tunnel.
 #[cfg(test)]
 mod demo;
@@ -210,6 +224,10 @@ mod cache_change;
 // The cache: names of entries that a program makes up.
 #[cfg(test)]
 mod cache_keys;
+// Requests and answers that two servers could read differently.
+#[cfg(test)]
+#[expect(unreachable_pub, reason = "`pub` marks what its tests may call")]
+mod smuggling;
 // House rules: layers, sizes, names, markers.
 #[cfg(test)]
 mod tidy;

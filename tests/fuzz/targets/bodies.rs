@@ -1,6 +1,6 @@
 //! Where bodies end: chunks in any pieces, and the fields that frame a message.
 
-use phantom_frame::http1::chunked::{ChunkError, Decoder, LAST_CHUNK, chunk_head};
+use phantom_frame::http1::chunked::{ChunkError, Decoded, Decoder, LAST_CHUNK, chunk_head};
 use phantom_frame::http1::field::{Fields, is};
 use phantom_frame::http1::forward;
 use phantom_frame::http1::framing::{Framing, request_framing, response_framing};
@@ -45,9 +45,7 @@ fn decode(data: &[u8], step: usize) -> Result<Body, ChunkError> {
     for piece in data.chunks(step) {
         let mut bytes = piece.to_vec();
         let decoded = decoder.decode(&mut bytes)?;
-        assert!(decoded.payload <= decoded.consumed && decoded.consumed <= bytes.len());
-        assert!(decoded.done || decoded.consumed == bytes.len());
-        assert_eq!(bytes[decoded.consumed..], piece[decoded.consumed..], "touched what is behind");
+        check_piece(decoded, piece, &bytes);
         body.data.extend_from_slice(&bytes[..decoded.payload]);
         body.consumed += decoded.consumed;
         if decoded.done {
@@ -57,6 +55,13 @@ fn decode(data: &[u8], step: usize) -> Result<Body, ChunkError> {
     }
     body.trailers = decoder.trailers().to_vec();
     Ok(body)
+}
+
+/// Checks what one call of the decoder made of `piece`.
+fn check_piece(decoded: Decoded, piece: &[u8], bytes: &[u8]) {
+    assert!(decoded.payload <= decoded.consumed && decoded.consumed <= bytes.len());
+    assert!(decoded.done || decoded.consumed == bytes.len());
+    assert_eq!(bytes[decoded.consumed..], piece[decoded.consumed..], "touched what is behind");
 }
 
 /// Reads a whole chunked body in the plainest way; `None` if it is not one (RFC 9112 §7.1).
@@ -121,7 +126,8 @@ fn check_trailers(trailers: &[u8]) {
     assert!(section.iter().all(|line| rest.any(|other| other == line)), "in order, none new");
     for (name, _) in &section {
         let folded = String::from_utf8_lossy(name).to_ascii_lowercase().replace('_', "-");
-        let acted_on = ["content-length", "transfer-encoding", "host", "authorization", "connection"];
+        let acted_on =
+            ["content-length", "transfer-encoding", "host", "authorization", "connection"];
         assert!(!acted_on.contains(&folded.as_str()), "{folded}");
     }
 }
@@ -155,7 +161,8 @@ fn rewritten<'a>(lines: impl Iterator<Item = (Vec<u8>, &'a Vec<u8>)>) -> Vec<u8>
 /// Checks that exactly the lines which would make another message of it are absent.
 fn check_framing(framing: Framing, version: Version, fields: Fields<'_>) {
     let named = |wanted: &str| -> Vec<_> {
-        let fold = |name: &[u8]| String::from_utf8_lossy(name).to_ascii_lowercase().replace('_', "-");
+        let fold =
+            |name: &[u8]| String::from_utf8_lossy(name).to_ascii_lowercase().replace('_', "-");
         fields.iter().filter(|field| fold(field.name) == wanted).collect()
     };
     let (lengths, codings) = (named("content-length"), named("transfer-encoding"));

@@ -9,7 +9,7 @@ use phantom_frame::cache::{
 };
 use phantom_frame::http1::field::{Fields, is, members};
 
-use super::{owned, request_with, response_with, shown, split};
+use super::{Line, owned, request_with, response_with, shown, split};
 
 /// When everything happens, in seconds: a day in 2025.
 const NOW: Moment = Moment::from_seconds(1_750_000_000);
@@ -34,7 +34,8 @@ pub fn range(data: &[u8]) {
             let found = answer(method, request, &stored);
             check_within(found, len);
             let is_range = matches!(found, Answer::Partial { .. } | Answer::Unsatisfiable);
-            let may_be_range = method == "GET" && status == 200 && request.all("range").count() == 1;
+            let may_be_range =
+                method == "GET" && status == 200 && request.all("range").count() == 1;
             assert!(may_be_range || !is_range, "{found:?}");
             let has_condition = request.has("if-none-match") || request.has("if-modified-since");
             assert!(found != Answer::NotModified || has_condition && status < 300);
@@ -96,16 +97,20 @@ pub fn cache_control(data: &[u8]) {
     if let Some(targeted) = targeted::directives(response) {
         check_seconds(&targeted);
     }
-    let changed = |change: fn(&mut Vec<(Vec<u8>, Vec<u8>)>)| {
+    let changed = |change: fn(&mut Vec<Line>)| {
         let mut lines = owned(response);
         change(&mut lines);
-        let bytes: Vec<u8> =
-            lines.iter().flat_map(|(name, value)| [name, &b":"[..], value, b"\n"].concat()).collect();
+        let bytes: Vec<u8> = lines
+            .iter()
+            .flat_map(|(name, value)| [name, &b":"[..], value, b"\n"].concat())
+            .collect();
         Directives::of(response_with(&bytes).expect("the same lines").fields())
     };
     assert_eq!(changed(|lines| lines.reverse()), directives, "the order of lines");
-    let louder = |lines: &mut Vec<(Vec<u8>, Vec<u8>)>| {
-        lines.iter_mut().for_each(|(_, value)| value.make_ascii_uppercase());
+    let louder = |lines: &mut Vec<Line>| {
+        for (_, value) in lines {
+            value.make_ascii_uppercase();
+        }
     };
     assert_eq!(changed(louder), directives, "the case of letters");
 
@@ -190,7 +195,8 @@ pub fn vary(data: &[u8]) {
     let (names, rest) = split(data, b"\n");
     let (one, other) = split(rest, b"\n\n");
     let response = response_with(&[b"Vary: ", names].concat());
-    let (Some(response), Some(one), Some(other)) = (response, request_with(one), request_with(other))
+    let (Some(response), Some(one), Some(other)) =
+        (response, request_with(one), request_with(other))
     else {
         return;
     };

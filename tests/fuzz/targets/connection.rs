@@ -169,7 +169,7 @@ impl Reader {
         self.requests.push(upload.message);
         match upload.then {
             End::Between => State::Head(HeadScanner::new()),
-            end => self.over(end),
+            end @ (End::Partway | End::Refused | End::Last | End::Upgrade) => self.over(end),
         }
     }
 

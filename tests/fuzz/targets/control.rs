@@ -43,9 +43,7 @@ pub fn control(data: &[u8]) {
 /// Reads the body, if it is whole.
 fn body_of(framing: Framing, bytes: &[u8]) -> Option<Vec<u8>> {
     match framing {
-        Framing::Length(length) => {
-            bytes.get(..usize::try_from(length).ok()?).map(<[u8]>::to_vec)
-        }
+        Framing::Length(length) => bytes.get(..usize::try_from(length).ok()?).map(<[u8]>::to_vec),
         Framing::Chunked => {
             let mut bytes = bytes.to_vec();
             let decoded = Decoder::new(4096).decode(&mut bytes).ok().filter(|body| body.done)?;
@@ -58,8 +56,10 @@ fn body_of(framing: Framing, bytes: &[u8]) -> Option<Vec<u8>> {
 
 fn check_body(endpoint: Endpoint, content_type: Option<&[u8]>, body: &[u8]) {
     let refused = match endpoint {
-        Endpoint::Health | Endpoint::Readiness | Endpoint::Metrics => return,
-        Endpoint::InvalidateAll { .. } => return,
+        Endpoint::Health
+        | Endpoint::Readiness
+        | Endpoint::Metrics
+        | Endpoint::InvalidateAll { .. } => return,
         Endpoint::Invalidate => read::<ByPattern>(content_type, body).err(),
         Endpoint::BulkInvalidate => {
             let wish = read::<ByPatterns>(content_type, body);

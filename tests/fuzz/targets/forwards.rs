@@ -10,7 +10,7 @@ use phantom_frame::http1::head::{HeadScanner, RequestHead, ResponseHead, Version
 use phantom_frame::http1::{target, upgrade};
 use phantom_frame::proxy::decide::Asked;
 
-use super::{owned, shown};
+use super::{Line, owned, shown};
 
 /// Room for the fields of an input and for ours.
 const FIELDS_MAX: usize = 512;
@@ -32,14 +32,8 @@ const OURS: [&str; 8] = [
 ];
 
 /// Fields that would narrow down an answer for the cache.
-const NARROWING: [&str; 6] = [
-    "range",
-    "if-range",
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-];
+const NARROWING: [&str; 6] =
+    ["range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
 
 /// Says what the request goes on as, to a backend without a prefix.
 pub(super) fn next_hop<'a>(asked: &Asked<'a>) -> NextHop<'a> {
@@ -130,14 +124,14 @@ fn check_upgrade<B: AsRef<[u8]>>(head: &RequestHead<B>, asked: &Asked<'_>, next:
 }
 
 /// Returns the lines that are not ours.
-fn passed(fields: Fields<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn passed(fields: Fields<'_>) -> Vec<Line> {
     let mut lines = owned(fields);
     lines.retain(|(name, _)| !OURS.iter().any(|ours| is(name, ours)));
     lines
 }
 
 /// Returns the lines of a client that go on, by rules of its own.
-fn expected<B: AsRef<[u8]>>(head: &RequestHead<B>, is_fill: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn expected<B: AsRef<[u8]>>(head: &RequestHead<B>, is_fill: bool) -> Vec<Line> {
     let fields = head.fields();
     let named: Vec<_> = fields.list("connection").take(64).collect();
     let mut lines = owned(fields);
@@ -201,7 +195,8 @@ fn check_delivered(head: &ResponseHead<&[u8]>, answers_head: bool) {
     };
     for &way in ways {
         for connection in [Connection::Implied, Connection::Close, Connection::KeepAlive] {
-            let how = ResponseForward { framing: way, connection, date: DATE, lines: b"Ours: 1\r\n" };
+            let how =
+                ResponseForward { framing: way, connection, date: DATE, lines: b"Ours: 1\r\n" };
             let mut out = Vec::new();
             forward::response(&mut out, head, &how);
             let again = reread_response(&out);

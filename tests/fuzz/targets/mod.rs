@@ -17,7 +17,7 @@ use phantom_frame::http1::head::{RequestHead, ResponseHead};
 
 pub use bodies::{chunked, framing};
 pub use cache::{cache_control, range, vary};
-pub use connection::{End, Reader, Seen, connection};
+pub use connection::{End, Message, Reader, Seen, connection};
 pub use control::control;
 pub use heads::{request_head, response_head};
 pub use settings::config;
@@ -79,8 +79,11 @@ fn head_of(start: &[u8], lines: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The name and the value of a field line.
+type Line = (Vec<u8>, Vec<u8>);
+
 /// Copies field lines.
-fn owned(fields: Fields<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn owned(fields: Fields<'_>) -> Vec<Line> {
     fields.iter().map(|field| (field.name.to_vec(), field.value.to_vec())).collect()
 }
 
