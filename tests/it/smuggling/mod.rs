@@ -17,7 +17,8 @@ use shapes::{SMUGGLED, Shape};
 use stage::{Deed, MARK, Stage, Then, connect, receive, received, responses, told};
 use strict::{Front, Message};
 
-use crate::support::{Driver, Proxy};
+use crate::support::control::Metrics;
+use crate::support::{Driver, Proxy, eventually};
 use crate::targets::{End, Reader, Seen};
 
 /// Stands behind every shape, so that whatever is read to its end shows that it was.
@@ -124,6 +125,17 @@ fn try_out(stage: &Stage, addr: SocketAddr, number: usize, shape: &Shape) {
     }
 }
 
+/// Returns how many requests the proxy says that it has passed on.
+fn counted(proxy: &Proxy) -> usize {
+    let metrics = Metrics::of(proxy);
+    let of = |outcome| {
+        metrics.value(&format!("request_outcomes_total{{outcome=\"{outcome}\",side=\"client\"}}"))
+    };
+    assert!(of("hit").abs() < 0.5, "nothing here may be stored");
+    let sum: f64 = ["passed", "filled", "tunnelled"].map(of).iter().sum();
+    format!("{sum}").parse().expect("a count")
+}
+
 /// A client whose connection persists; what it gets must be what it asked for.
 struct Innocent {
     addr: SocketAddr,
@@ -222,6 +234,9 @@ on_both_drivers! {
         for (number, shape) in shapes::all(MUTATIONS).iter().enumerate() {
             try_out(&stage, proxy.addr(), number, shape);
         }
+        let received = stage.record(|record| record.requests.len());
+        // A request is counted after its answer was sent.
+        eventually("the proxy has counted as many", || counted(&proxy) == received);
         drop(proxy);
         // What came through tunnels was no request, and nothing arrived late.
         stage.backend.wait_for_scripts(stage.backend.accepted());
