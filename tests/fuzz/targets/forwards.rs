@@ -104,6 +104,10 @@ fn check_trusted<B: AsRef<[u8]>>(head: &RequestHead<B>, next: &NextHop<'_>) {
 }
 
 fn check_fill<B: AsRef<[u8]>>(head: &RequestHead<B>, asked: &Asked<'_>, next: &NextHop<'_>) {
+    // What is stored is the answer to a GET, and never that to another method or to a body.
+    if head.method() != "GET" {
+        return;
+    }
     let mut out = Vec::new();
     forward::fill_request(&mut out, head, next);
     out.extend_from_slice(b"\r\n");
@@ -141,7 +145,7 @@ fn expected<B: AsRef<[u8]>>(head: &RequestHead<B>, is_fill: bool) -> Vec<Line> {
         let is_origin = is(name, "forwarded") || folded.starts_with("x-forwarded-");
         let is_hop = is_hop_by_hop(name) || is(name, "proxy") || folded.starts_with("proxy-");
         let is_named = named.iter().any(|named| named.eq_ignore_ascii_case(name));
-        let is_void = head.version() == Version::Http10 && is(name, "expect");
+        let is_void = (is_fill || head.version() == Version::Http10) && is(name, "expect");
         let narrows = is_fill && NARROWING.iter().any(|known| is(name, known));
         !(is_ours || is_origin || is_hop || is_named || is_void || narrows)
     });
