@@ -5,14 +5,18 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::setup::{front, ok};
-use crate::support::{Backend, Client, GUARD, Gate, Peer, Proxy};
+use crate::support::{Backend, Client, GUARD, Gate, Peer, Proxy, Random};
 
 /// A body and its framing as one chunk.
 fn chunked(body: &str) -> String {
-    format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+    match body.len() {
+        0 => "0\r\n\r\n".to_owned(),
+        length => format!("{length:x}\r\n{body}\r\n0\r\n\r\n"),
+    }
 }
 
 /// A text of more than a megabyte, no two parts of which are the same.
@@ -354,6 +358,94 @@ on_both_drivers! {
             client.send("POST /app/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
             assert_eq!(client.read_response().text(), "1");
             assert_eq!(client.get("/app/y").text(), "2", "{location}");
+        }
+    }
+
+    fn every_answer_is_whole_and_a_drain_ends_whatever_the_peers_do(driver) {
+        let backend = Backend::scripted(|conn, _| {
+            while let Some(request) = conn.next_request() {
+                let body = if request.method == "HEAD" { String::new() } else { page(&request.target) };
+                let length = page(&request.target).len();
+                let (lines, is_last) = match request.target.as_bytes()[1] {
+                    b'a' => (format!("Cache-Control: max-age=60\r\nContent-Length: {length}\r\n"), false),
+                    b'b' => ("Cache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n".to_owned(), false),
+                    b'c' => ("Cache-Control: no-store\r\nTransfer-Encoding: chunked\r\n".to_owned(), false),
+                    b'd' => (format!("Cache-Control: no-cache\r\nETag: \"1\"\r\nContent-Length: {length}\r\n"), false),
+                    b'e' => (format!("Set-Cookie: a=b\r\nContent-Length: {length}\r\n"), false),
+                    _ => ("Cache-Control: max-age=60\r\n".to_owned(), true),
+                };
+                let is_same = request.field("if-none-match") == Some("\"1\"");
+                let text = if is_same {
+                    "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n".to_owned()
+                } else if lines.contains("chunked") && request.method != "HEAD" {
+                    format!("HTTP/1.1 200 OK\r\n{lines}\r\n{}", chunked(&body))
+                } else {
+                    format!("HTTP/1.1 200 OK\r\n{lines}\r\n{body}")
+                };
+                if conn.try_send(text.as_bytes()).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        let toml = format!("[server.app]\nproxy_url = \"{}\"\n[cache]\nmax_entry_bytes = \"64KiB\"\nmax_bytes = \"1MiB\"\n", backend.url());
+        let mut proxy = Proxy::start(driver, &toml);
+        let addr = proxy.addr();
+        let clients: Vec<_> = (0..10).map(|seed| std::thread::spawn(move || roam(addr, seed))).collect();
+        for client in clients {
+            client.join().expect("a client");
+        }
+        proxy.signal(Signal::TERM);
+        assert_eq!(proxy.wait_exit(), 0);
+    }
+}
+
+/// What the page of this name consists of: from nothing up to 300 KB.
+fn page(target: &str) -> String {
+    let size = target.get(2..).and_then(|size| size.parse().ok()).expect("a number");
+    let mut text = String::new();
+    while text.len() < size {
+        text.push_str(target);
+    }
+    text.truncate(size);
+    text
+}
+
+/// Asks for one page after the other, in every manner, and breaks off now and then.
+fn roam(addr: SocketAddr, seed: u64) {
+    let mut random = Random::new(seed);
+    let mut client = Client::connect(addr);
+    for _ in 0..150 {
+        let kind = ["a", "b", "c", "d", "e", "f"][random.below(6)];
+        let size = [0, 1, 5_000, 60_000, 70_000, 300_000][random.below(6)];
+        let target = format!("/{kind}{size}");
+        let method = if random.below(8) == 0 { "HEAD" } else { "GET" };
+        let lines = match random.below(8) {
+            0 => "Range: bytes=1-3\r\n",
+            1 => "Cache-Control: no-cache\r\n",
+            2 => "Authorization: me\r\n",
+            _ => "",
+        };
+        client.send(format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"));
+        if random.below(12) == 0 {
+            client = Client::connect(addr);
+            continue;
+        }
+        let answer = client.read_response_to(method);
+        let whole = page(&target);
+        match answer.status {
+            200 if method == "HEAD" => {}
+            200 => assert!(
+                answer.text() == whole,
+                "{target}: {} of {}",
+                answer.body.len(),
+                whole.len()
+            ),
+            206 => assert_eq!(Some(answer.text()), whole.get(1..4)),
+            416 => assert!(whole.len() < 2),
+            _ => panic!("{target}: {answer:?}"),
+        }
+        if answer.field("connection") == Some("close") {
+            client = Client::connect(addr);
         }
     }
 }
