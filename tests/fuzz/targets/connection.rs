@@ -218,6 +218,16 @@ pub fn connection(data: &[u8]) {
         data.chunks(step).for_each(|piece| reader.feed(piece));
         assert_eq!(reader.finish(), whole, "in pieces of {step}");
     }
+    let mut reader = Reader::default();
+    let mut rest = data;
+    // Cut wherever the input's own bytes say.
+    for byte in data.iter().rev() {
+        let (piece, behind) = rest.split_at(rest.len().min(1 + usize::from(byte % 40)));
+        reader.feed(piece);
+        rest = behind;
+    }
+    reader.feed(rest);
+    assert_eq!(reader.finish(), whole, "in pieces of any size");
     let mut at = 0;
     let mut forwarded = Vec::new();
     for request in &whole.requests {

@@ -87,8 +87,13 @@ fn try_out(stage: &Stage, addr: SocketAddr, number: usize, shape: &Shape) {
     let before = stage.record(|record| record.requests.len());
 
     let mut client = connect(addr);
-    // A proxy that has seen enough may have closed.
-    client.write_all(&bytes).ok();
+    // Some in two pieces; but what follows a declined upgrade late enough is a request.
+    let is_cut = number % 4 == 1 && seen.end != End::Upgrade;
+    let cut = if is_cut { number.wrapping_mul(7919) % bytes.len() } else { bytes.len() };
+    for piece in [&bytes[..cut], &bytes[cut..]] {
+        // A proxy that has seen enough may have closed.
+        client.write_all(piece).ok();
+    }
     let waits_for_us = matches!(seen.end, End::Partway | End::Between | End::Upgrade);
     if waits_for_us || number.is_multiple_of(2) {
         client.shutdown(Shutdown::Write).ok();
