@@ -473,7 +473,10 @@ pub(super) fn keep(shard: &Shard, flight: &Flight, kept: Kept, how: How) {
     let entry = entry.with_not_found(is_not_found);
     let coding = rules.coding_for(entry.head().status(), entry.head().fields(), Some(entry.len()));
     let entry = Rc::new(shard.place(flight.wish.route, entry.with_variation(coding.is_some())));
-    if is_welcome && !flight.is_doomed() {
+    // What its owner lends while it confirms it is for this answer: the owner will have a better one.
+    let is_passing =
+        how == How::Borrowed && terms.reuse(&Demand::default(), moment()) != Reuse::Fresh;
+    if is_welcome && !is_passing && !flight.is_doomed() {
         shard.cache.insert(key, Rc::clone(&entry));
         if let Some(coding) = coding {
             pack::later(shard, key, &entry, coding);
