@@ -141,8 +141,10 @@ fn markers_and_unwritten_code_are_found() {
     for marker in MARKERS {
         assert_eq!(count(markers, "src/a.rs", &format!("f(); // {marker}: later")), 1, "{marker}");
     }
-    assert_eq!(count(markers, "src/a.rs", "fn f() { todo!() }"), 1);
-    assert_eq!(count(markers, "src/a.rs", "fn f() { unimplemented!(\"x\") }"), 1);
+    // Put together here, so that a search for the real ones does not find them.
+    for call in ["todo", "unimplemented"] {
+        assert_eq!(count(markers, "src/a.rs", &format!("fn f() {{ {call}!() }}")), 1, "{call}");
+    }
     assert_eq!(count(markers, "src/a.rs", "fn todo() { \"todo!\" } // hacks"), 0);
 }
 
@@ -171,7 +173,8 @@ fn forbidden_calls_are_found_on_the_cores() {
 
 #[test]
 fn tests_that_are_switched_off_are_found() {
-    assert_eq!(count(ignored_tests, "src/a.rs", "#[ignore]\nfn f() {}"), 1);
+    let bare = format!("#[{}]", "ignore");
+    assert_eq!(count(ignored_tests, "src/a.rs", &format!("{bare}\nfn f() {{}}")), 1);
     assert_eq!(count(ignored_tests, "src/a.rs", "#[ignore = \"slow\"]\nfn f() {}"), 1);
-    assert_eq!(count(ignored_tests, "src/a.rs", "// #[ignore]\nfn ignore() {}"), 0);
+    assert_eq!(count(ignored_tests, "src/a.rs", &format!("// {bare}\nfn ignore() {{}}")), 0);
 }
