@@ -8,7 +8,7 @@ mod demo;
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use cli::Command;
 use phantom_frame::config::{self, Config, Fault, LogFormat};
 use phantom_frame::server::log::{self, Format, LogGuard};
 use phantom_frame::server::{Handle, Inherited, RunError, Server, Start, StartError, describe};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 /// A fault in the configuration.
@@ -58,20 +58,17 @@ fn run_file(path: &Path) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let log = log::init(format(loaded.config.log_format));
-    tracing::info!("Loaded configuration from: {}", path.display());
-    for warning in &loaded.warnings {
-        tracing::warn!("{}: {warning}", path.display());
-    }
-    serve(loaded.config, log, |_| ())
+    let log = log::init(format(loaded.config.log_format), loaded.config.log_level);
+    tell_loaded(path, &loaded.warnings);
+    serve(loaded.config, log, Some(Source(path.to_owned())), |_| ())
 }
 
 fn run_backend(url: &str, port: u16) -> ExitCode {
     match Config::for_backend(url) {
         Ok(mut config) => {
             config.http_port = port;
-            let log = log::init(format(config.log_format));
-            serve(config, log, |_| ())
+            let log = log::init(format(config.log_format), config.log_level);
+            serve(config, log, None, |_| ())
         }
         Err(faults) => {
             for fault in &faults.0 {
@@ -102,8 +99,8 @@ fn run_demo(port: u16) -> ExitCode {
     config.binds = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
     // Whoever ends a demo does not want to wait for the page that is still open.
     config.drain_timeout = Duration::from_secs(1);
-    let log = log::init(Format::Text);
-    serve(config, log, |server| {
+    let log = log::init(Format::Text, config.log_level);
+    serve(config, log, None, |server| {
         for address in server.addresses() {
             say(
                 io::stdout(),
@@ -113,13 +110,19 @@ fn run_demo(port: u16) -> ExitCode {
     })
 }
 
-/// Runs until drained; `ready` is called once the proxy listens.
-fn serve(config: Config, log: LogGuard, ready: impl FnOnce(&Server)) -> ExitCode {
+/// Runs until drained; `source` is read again at SIGHUP, `ready` is called once the proxy listens.
+fn serve(
+    config: Config,
+    log: LogGuard,
+    source: Option<Source>,
+    ready: impl FnOnce(&Server),
+) -> ExitCode {
     describe(&config);
     let code = match Server::bind_with(config, Inherited::take()) {
         Ok(server) => {
+            let server = server.with_levels(log.levels());
             ready(&server);
-            match obey_signals(server.handle()) {
+            match obey_signals(server.handle(), source) {
                 Ok(()) => exit_code(server.run()),
                 Err(error) => exit_code(Err(StartError::System(error).into())),
             }
@@ -141,16 +144,55 @@ fn exit_code(ended: Result<(), RunError>) -> u8 {
     }
 }
 
-/// The first SIGTERM or SIGINT drains; the second ends the process at once. SIGUSR2 hands over to the
+/// The file that a configuration comes from.
+struct Source(PathBuf);
+
+impl Source {
+    /// Reads the file again. One with a fault changes nothing.
+    fn reload(&self, handle: &Handle) {
+        let Self(path) = self;
+        match config::load(path, false) {
+            Ok(loaded) => {
+                tell_loaded(path, &loaded.warnings);
+                handle.reload(loaded.config);
+            }
+            Err(faults) => {
+                let path = path.display();
+                for fault in &faults.0 {
+                    tracing::error!("{path}: {fault}");
+                }
+                tracing::error!(
+                    "Configuration not reloaded, nothing has changed: {path} has faults"
+                );
+            }
+        }
+    }
+}
+
+fn tell_loaded(path: &Path, warnings: &[Fault]) {
+    let path = path.display();
+    tracing::info!("Loaded configuration from: {path}");
+    for warning in warnings {
+        tracing::warn!("{path}: {warning}");
+    }
+}
+
+/// The first SIGTERM or SIGINT drains; the second ends the process at once. SIGHUP reads the configuration
+/// again where it comes from a file, and ends the process where it does not. SIGUSR2 hands over to the
 /// program that is at our path now.
-fn obey_signals(handle: Handle) -> io::Result<()> {
+fn obey_signals(handle: Handle, source: Option<Source>) -> io::Result<()> {
     let start = Start::of_this_process()?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR2])?;
+    if source.is_some() {
+        signals.add_signal(SIGHUP)?;
+    }
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut is_leaving = false;
         for signal in signals.forever() {
             if signal == SIGUSR2 {
                 handle.upgrade(start.clone());
+            } else if let Some(source) = source.as_ref().filter(|_| signal == SIGHUP) {
+                source.reload(&handle);
             } else if is_leaving {
                 // As a shell reports a process that a signal has ended.
                 std::process::exit(128 + signal);

@@ -31,7 +31,7 @@ pub struct Connection {
 }
 
 /// How connections to a backend are made and kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// The longest wait for a connection, over all addresses.
     pub connect_timeout: Duration,
@@ -104,6 +104,11 @@ impl Backend {
             buffers,
             sweeper,
         }
+    }
+
+    /// Whether it can go on under these rules.
+    pub fn suits(&self, rules: &Rules) -> bool {
+        self.rules == *rules && !self.is_retired.get()
     }
 
     /// Replaces the addresses; running and idle connections stay.

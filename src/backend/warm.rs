@@ -36,7 +36,7 @@ impl Backend {
     /// A backend that refuses is asked again at the next call, not in a loop.
     pub fn keep_warm(self: &Rc<Self>) {
         let is_full = self.warm.borrow().len() >= self.rules.warm;
-        if is_full || self.is_warming.replace(true) {
+        if is_full || self.is_retired.get() || self.is_warming.replace(true) {
             return;
         }
         let backend = Rc::clone(self);

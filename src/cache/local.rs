@@ -96,6 +96,26 @@ impl Cache {
         }
     }
 
+    /// Keeps up to `bytes_max` bytes from now on, and of each route as many not-found pages as
+    /// `not_found_max` says; what is too much leaves.
+    pub fn resize(&self, bytes_max: usize, not_found_max: &[usize]) {
+        self.store.borrow_mut().set_bytes_max(bytes_max);
+        let mut routes = self.not_found.borrow_mut();
+        for (index, max) in not_found_max.iter().enumerate() {
+            let Some(own) = routes.get_mut(index) else {
+                routes.push(NotFound { keys: VecDeque::new(), bytes: 0, max: *max });
+                continue;
+            };
+            own.max = *max;
+            while own.keys.len() > own.max
+                && let Some(oldest) = own.keys.pop_front()
+            {
+                own.bytes -= oldest.len();
+                self.forget_not_found(&oldest);
+            }
+        }
+    }
+
     /// Looks for an answer to a request with these fields; a use, for the eviction.
     pub fn find(&self, key: &[u8], request: Fields<'_>) -> Found {
         let mut store = self.store.borrow_mut();

@@ -13,14 +13,17 @@ use super::route::{
 use super::schema::{Place, rows};
 use super::value::nearest;
 use super::{
-    Accept, Cache, CacheFill, Config, DriverChoice, Limits, Loaded, LogFormat, Runtime, Secret,
-    Timeouts, TunnelEngine,
+    Accept, Cache, CacheFill, Config, DriverChoice, Limits, Loaded, LogFormat, LogLevel, Runtime,
+    Secret, Timeouts, TunnelEngine,
 };
 
 use crate::metrics::{AddressLimits, Rate};
 
 /// The name of the only route of the old form.
 pub(super) const DEFAULT_ROUTE: &str = "default";
+
+/// What is wrong with a control endpoint that asks for no token.
+pub(super) const EXPOSED: &str = "other hosts could reach the control endpoint";
 
 /// What to write when no route is there.
 const ONE_ROUTE: &str = "try `[server.default]` with `proxy_url = \"http://localhost:8080\"`";
@@ -73,6 +76,13 @@ pub(super) fn check(root: &Table, strict: bool) -> Result<Loaded, Faults> {
         log_format: match keys.required("log_format") {
             "json" => LogFormat::Json,
             _ => LogFormat::Text,
+        },
+        log_level: match keys.required("log_level") {
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "debug" => LogLevel::Debug,
+            "trace" => LogLevel::Trace,
+            _ => LogLevel::Info,
         },
         trusted_proxies: keys.required("trusted_proxies"),
         routes: server.routes.into_iter().map(|(route, _)| route).collect(),
@@ -315,7 +325,7 @@ fn check_ports(checker: &mut Checker, keys: &Section, config: &Config) {
 /// Whoever reaches the control endpoint can empty the cache.
 fn check_control(checker: &mut Checker, (keys, auth_is_faulty): (&Section, bool), config: &Config) {
     if config.exposes_control() && !auth_is_faulty {
-        let complaint = Complaint::new("other hosts could reach the control endpoint")
+        let complaint = Complaint::new(EXPOSED)
             .with_remedy("set `control_auth` to a token, or bind to \"127.0.0.1\"");
         checker.refuse(keys.fault("control_bind", complaint));
     }

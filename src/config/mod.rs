@@ -15,6 +15,7 @@ mod duration;
 mod env;
 mod fault;
 mod raw;
+mod renew;
 pub mod route;
 mod schema;
 mod size;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 
 pub use backend_url::BackendUrl;
 pub use fault::{Fault, Faults};
+pub use renew::{Renewal, RouteChange};
 pub use route::{
     CacheRules, CacheStorageMode, CacheStrategy, CompressStrategy, HostHeader, Mount, ProxyMode,
     Respect, Route, UpgradeProtocols, Webhook, WebhookType,
@@ -72,6 +74,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The form of the log.
     pub log_format: LogFormat,
+    /// The least that is logged, where the environment does not say it.
+    pub log_level: LogLevel,
     /// Whose `X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -147,6 +151,21 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// The least that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What failed through a defect or a lack here.
+    Error,
+    /// And what others did wrong.
+    Warn,
+    /// And what went as it should, by connection and tunnel.
+    Info,
+    /// And what explains it.
+    Debug,
+    /// And every request.
+    Trace,
 }
 
 /// How long things may take; `None` is for ever, and no duration is zero.

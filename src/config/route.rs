@@ -50,6 +50,8 @@ pub enum Mount {
     Fallback,
     /// Begins with `/`, does not end in one, has no empty segment, and is more than `/`.
     Prefix(String),
+    /// None: a reload has removed the route, and what it serves runs to its end.
+    Gone,
 }
 
 impl fmt::Display for Mount {
@@ -57,6 +59,7 @@ impl fmt::Display for Mount {
         f.write_str(match self {
             Self::Fallback => "*",
             Self::Prefix(prefix) => prefix,
+            Self::Gone => "(gone)",
         })
     }
 }
@@ -232,6 +235,7 @@ pub fn select<'p>(routes: &[Route], path: &'p [u8]) -> Option<(usize, &'p [u8])>
     for (index, route) in routes.iter().enumerate() {
         let (length, rest) = match &route.mount {
             Mount::Fallback => (0, path),
+            Mount::Gone => continue,
             Mount::Prefix(prefix) => match strip(path, prefix.as_bytes()) {
                 Some(rest) => (prefix.len(), rest),
                 None => continue,

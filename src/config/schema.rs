@@ -127,6 +127,8 @@ pub(super) struct Key {
     pub(super) in_old_form: bool,
     /// Set when the key changes nothing in this version.
     pub(super) inactive: Option<Inactive>,
+    /// Whether a reload leaves it as it is.
+    pub(super) needs_restart: bool,
 }
 
 /// What a user must be told about a key that changes nothing yet.
@@ -149,6 +151,11 @@ impl Key {
         self
     }
 
+    const fn restart(mut self) -> Self {
+        self.needs_restart = true;
+        self
+    }
+
     const fn inactive(mut self, harmless: &'static str, instead: &'static str) -> Self {
         self.inactive = Some(Inactive { harmless, instead });
         self
@@ -158,13 +165,23 @@ impl Key {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quotes = if self.default.is_empty() { "" } else { "`" };
         let later = if self.inactive.is_some() { " Not active yet." } else { "" };
+        let restart = if self.needs_restart { " Needs a restart." } else { "" };
         write!(f, "| `{}` | {} | ", self.name, self.kind)?;
-        writeln!(f, "{quotes}{}{quotes} | {}{later} |", self.default, self.doc)
+        writeln!(f, "{quotes}{}{quotes} | {}{later}{restart} |", self.default, self.doc)
     }
 }
 
 const fn key(place: Place, name: &'static str, kind: Kind, default: &'static str) -> Key {
-    Key { place, name, kind, default, doc: "", in_old_form: false, inactive: None }
+    Key {
+        place,
+        name,
+        kind,
+        default,
+        doc: "",
+        in_old_form: false,
+        inactive: None,
+        needs_restart: false,
+    }
 }
 
 /// The rows that `[place]` takes.
@@ -180,6 +197,8 @@ const RATE: Kind = Kind::Number { min: 1, max: 1_000_000 };
 const NEVER: Kind = Kind::Span { zero: Some("never") };
 const NOT_ZERO: Kind = Kind::Span { zero: None };
 
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+
 const STRATEGIES: &[&str] =
     &["all", "none", "only_html", "no_images", "only_images", "only_assets"];
 
@@ -194,8 +213,8 @@ pub(super) static KEYS: &[Key] = {
     };
     use Place::{Cache, Limits, OldServer, Root, Route, Runtime, Timeouts, Webhook};
     &[
-        key(Root, "http_port", PORT, "3000").doc("Port for HTTP; 0 = any free port."),
-        key(Root, "bind", Addresses, "\"0.0.0.0\"").doc("Addresses to listen on, IPv4 and IPv6."),
+        key(Root, "http_port", PORT, "3000").doc("Port for HTTP; 0 = any free port.").restart(),
+        key(Root, "bind", Addresses, "\"0.0.0.0\"").doc("Addresses to listen on, IPv4 and IPv6.").restart(),
         key(Root, "https_port", Number { min: 1, max: 65535 }, "")
             .doc("Port for HTTPS; needs `cert_path` and `key_path`.")
             .inactive("", NO_TLS),
@@ -205,10 +224,11 @@ pub(super) static KEYS: &[Key] = {
         key(Root, "key_path", Text, "").doc("PEM file of the private key.").inactive("", NO_TLS),
         key(Root, "control_port", PORT, "17809")
             .doc("Port of the control endpoint; 0 = any free port.")
-            .old(),
+            .old()
+            .restart(),
         key(Root, "control_bind", Addresses, "\"127.0.0.1\"").doc(
             "Addresses of the control endpoint. One that is not loopback needs `control_auth`.",
-        ),
+        ).restart(),
         key(Root, "control_auth", Text, "")
             .doc("Bearer token of the control endpoint; `/healthz` and `/readyz` never need it.")
             .old(),
@@ -220,7 +240,9 @@ pub(super) static KEYS: &[Key] = {
         key(Root, "drain_timeout", Span { zero: Some("at once") }, "\"30s\"")
             .doc("How long tunnels and requests may go on after SIGTERM."),
         key(Root, "log_format", Choice(&["text", "json"]), "\"text\"")
-            .doc("Form of the log on stdout."),
+            .doc("Form of the log on stdout.").restart(),
+        key(Root, "log_level", Choice(LEVELS), "\"info\"")
+            .doc("The least that is logged. `RUST_LOG`, where it is set, says it instead."),
         key(Root, "trusted_proxies", Networks, "[]").doc(
             "Proxies whose `X-Forwarded-*` fields are believed: addresses and networks \
              such as `10.0.0.0/8`.",
@@ -233,30 +255,30 @@ pub(super) static KEYS: &[Key] = {
         key(Runtime, "cores", Cores, "\"all\"").doc(
             "Which cores run a worker: `\"all\"` the process may use, a number of them, \
              or a list of CPU ids.",
-        ),
-        key(Runtime, "pin", Flag, "true").doc("Whether a worker stays on its core."),
+        ).restart(),
+        key(Runtime, "pin", Flag, "true").doc("Whether a worker stays on its core.").restart(),
         key(Runtime, "driver", Choice(&["auto", "io_uring", "epoll"]), "\"auto\"").doc(
             "`auto` takes io_uring where the system allows it, else epoll with a \
              warning; `io_uring` refuses to start instead.",
-        ),
+        ).restart(),
         key(Runtime, "accept", Choice(&["balanced", "kernel", "single"]), "\"balanced\"").doc(
             "Who serves a connection: `balanced` leaves it on the core the kernel chose unless \
              that core has clearly more than the mean, and then hands it to a less loaded one; \
              `kernel` always leaves it; `single` lets one core accept and spread.",
-        ),
+        ).restart(),
         key(Runtime, "tunnel", Choice(&["auto", "pump"]), "\"auto\"").doc(
             "What carries tunnels: `auto` takes a ring of their own on io_uring, which holds no task \
              and no buffer for an idle tunnel; `pump` runs a task for each, as on epoll.",
-        ),
+        ).restart(),
         key(Runtime, "tunnel_buffers", Number { min: 4, max: 32768 }, "256").doc(
             "Buffers a core's tunnels share, rounded up to a power of two: enough for a burst of \
              messages at once.",
-        ),
+        ).restart(),
         key(Runtime, "tunnel_buffer_bytes", Bytes { min: 1 << 10, max: 1 << 20 }, "16640").doc(
             "Bytes of such a buffer: a message and its frame header should fit. The default holds 16 KiB.",
-        ),
+        ).restart(),
         key(Runtime, "ring_entries", Number { min: 64, max: 32768 }, "4096")
-            .doc("Submission entries of a worker's ring."),
+            .doc("Submission entries of a worker's ring.").restart(),
         key(Timeouts, "head", NOT_ZERO, "\"10s\"")
             .doc("From the first to the last byte of a request head."),
         key(Timeouts, "keepalive", NOT_ZERO, "\"75s\"")
@@ -321,7 +343,7 @@ pub(super) static KEYS: &[Key] = {
         key(Cache, "max_file_bytes", Bytes { min: 1 << 16, max: 1 << 44 }, "\"4GiB\"").doc(
             "Room for bodies of routes with `cache_storage_mode = \"filesystem\"`, of the process; \
              divided over the cores.",
-        ),
+        ).restart(),
         key(Cache, "default_ttl", Span { zero: Some("none") }, "0").doc(
             "How long a response is fresh that does not say it; without it a tenth of the time since \
              it was last modified, if it says that.",

@@ -1,6 +1,6 @@
 //! Where requests are carried out: each answer of the control endpoint, without a socket.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::answer::{Answer, Body};
 use super::endpoint::{Endpoint, Guard};
 use super::json::{self, ByPath, ByPaths, ByPattern, ByPatterns, ByServer, Summary};
 use super::{Phase, Status, TARGET};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Mount, Route, Secret};
 use crate::http1::field::Fields;
 use crate::metrics::text::{self, Process, Sources, Words};
 use crate::metrics::{Addresses, Counters, Loads};
@@ -37,18 +37,35 @@ pub(super) struct Workers {
     pub counters: Vec<Arc<Counters>>,
     /// Connections of each.
     pub loads: Loads,
+}
+
+/// What a reload may change.
+#[derive(Debug)]
+struct Terms {
+    guard: Guard,
+    words: Words,
+    /// The names of the routes by index, `None` for those that are gone.
+    routes: Vec<Option<String>>,
     /// Connections and tunnels by client address, where those are limited.
-    pub addresses: Option<Arc<Addresses>>,
+    addresses: Option<Arc<Addresses>>,
+}
+
+impl Terms {
+    fn new(config: &Config, addresses: Option<Arc<Addresses>>) -> Self {
+        let guard = Guard::new(config.control_auth.as_ref().map(Secret::expose));
+        // What a route that is gone has done stays in the numbers.
+        let words = count::words(config.routes.iter().map(|route| route.name.clone()).collect());
+        let name = |route: &Route| (route.mount != Mount::Gone).then(|| route.name.clone());
+        Self { guard, words, routes: config.routes.iter().map(name).collect(), addresses }
+    }
 }
 
 /// Everything that answers need.
 #[derive(Debug)]
 pub(super) struct Desk {
-    config: Arc<Config>,
     status: Arc<Status>,
     workers: Workers,
-    guard: Guard,
-    words: Words,
+    terms: RefCell<Terms>,
     began: Instant,
     warned: Cell<Option<Instant>>,
     unwarned: Cell<u64>,
@@ -57,15 +74,19 @@ pub(super) struct Desk {
 impl Desk {
     /// A desk of a process that began at `began`.
     pub(super) fn new(
-        config: Arc<Config>,
+        (config, addresses): (Arc<Config>, Option<Arc<Addresses>>),
         status: Arc<Status>,
         workers: Workers,
         began: Instant,
     ) -> Self {
-        let guard = Guard::new(config.control_auth.as_ref().map(Secret::expose));
-        let words = count::words(config.routes.iter().map(|route| route.name.clone()).collect());
+        let terms = RefCell::new(Terms::new(&config, addresses));
         let (warned, unwarned) = (Cell::new(None), Cell::new(0));
-        Self { config, status, workers, guard, words, began, warned, unwarned }
+        Self { status, workers, terms, began, warned, unwarned }
+    }
+
+    /// Answers under this configuration from now on.
+    pub(super) fn renew(&self, config: &Config, addresses: Option<Arc<Addresses>>) {
+        *self.terms.borrow_mut() = Terms::new(config, addresses);
     }
 
     /// What a request asks for, if it may.
@@ -80,7 +101,7 @@ impl Desk {
         fields: Fields<'_>,
     ) -> Result<Endpoint, Answer> {
         let endpoint = Endpoint::find(method, path)?;
-        if endpoint.needs_token() && !self.guard.admits(fields) {
+        if endpoint.needs_token() && !self.terms.borrow().guard.admits(fields) {
             self.warn(clock::now());
             return Err(Answer::empty(401));
         }
@@ -146,12 +167,13 @@ impl Desk {
             open_fds: open_descriptors(),
             max_fds: getrlimit(Resource::Nofile).current,
         };
-        let Workers { counters, loads, addresses, .. } = &self.workers;
+        let Workers { counters, loads, .. } = &self.workers;
+        let terms = self.terms.borrow();
         let sources = Sources {
             workers: counters,
             loads,
-            addresses: addresses.as_deref(),
-            words: &self.words,
+            addresses: terms.addresses.as_deref(),
+            words: &terms.words,
             process: &process,
         };
         Answer { status: 200, body: Body::Metrics(text::write(&sources)), allow: None }
@@ -162,7 +184,7 @@ impl Desk {
     }
 
     async fn invalidate_all(&self, old: bool) -> Answer {
-        let count = self.config.routes.len();
+        let count = self.terms.borrow().routes.iter().flatten().count();
         tracing::info!(
             target: TARGET,
             "invalidate_all triggered via control endpoint ({count} server(s))"
@@ -225,7 +247,8 @@ impl Desk {
     /// The route with this name, or all of them.
     fn routes(&self, server: Option<&str>) -> Result<PurgeRoutes, Answer> {
         let Some(name) = server else { return Ok(PurgeRoutes::All) };
-        let index = self.config.routes.iter().position(|route| route.name == name);
+        let terms = self.terms.borrow();
+        let index = terms.routes.iter().position(|route| route.as_deref() == Some(name));
         let unknown = || Answer::text(404, format!("No server named '{name}' found"));
         index.map(PurgeRoutes::One).ok_or_else(unknown)
     }
@@ -250,8 +273,8 @@ mod tests {
         let config = Arc::new(Config::for_backend("http://127.0.0.1:1").unwrap());
         let counters = vec![Arc::new(Counters::new(1))];
         let (purger, loads) = (Purger::new(Vec::new()), Loads::new(1));
-        let workers = Workers { purger, counters, loads, addresses: None };
-        Desk::new(config, Arc::clone(status), workers, clock::now())
+        let workers = Workers { purger, counters, loads };
+        Desk::new((config, None), Arc::clone(status), workers, clock::now())
     }
 
     #[test]

@@ -118,18 +118,34 @@ pub struct Setup {
 /// A control endpoint that answers until this is dropped.
 #[derive(Debug)]
 pub struct Control {
-    stop: flume::Sender<()>,
+    words: flume::Sender<Word>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         // A thread that has ended has stopped.
-        self.stop.send(()).ok();
+        self.words.send(Word::Stop).ok();
         if let Some(thread) = self.thread.take() {
             // It has told its panic itself.
             thread.join().ok();
         }
+    }
+}
+
+/// What a control endpoint is told.
+#[derive(Debug)]
+enum Word {
+    /// Another configuration is in effect.
+    Renew(Arc<Config>, Option<Arc<Addresses>>),
+    Stop,
+}
+
+impl Control {
+    /// Answers under this configuration from now on; `addresses` is as in [`Setup`].
+    pub fn renew(&self, config: Arc<Config>, addresses: Option<Arc<Addresses>>) {
+        // A thread that has ended answers nobody.
+        self.words.send(Word::Renew(config, addresses)).ok();
     }
 }
 
@@ -139,7 +155,7 @@ impl Drop for Control {
 ///
 /// The system has no thread or descriptor left.
 pub fn spawn(setup: Setup) -> io::Result<Control> {
-    let (stop, stopped) = flume::bounded(1);
+    let (words, told_words) = flume::unbounded();
     let (told, tells) = flume::bounded(1);
     let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
         let runtime =
@@ -147,7 +163,7 @@ pub fn spawn(setup: Setup) -> io::Result<Control> {
         match runtime {
             Ok(mut runtime) => {
                 told.send(Ok(())).ok();
-                runtime.block_on(live(setup, stopped));
+                runtime.block_on(live(setup, told_words));
             }
             Err(error) => {
                 told.send(Err(error)).ok();
@@ -155,13 +171,14 @@ pub fn spawn(setup: Setup) -> io::Result<Control> {
         }
     })?;
     let started = tells.recv().unwrap_or_else(|_| Err(io::Error::other("the thread has died")));
-    started.map(|()| Control { stop, thread: Some(thread) })
+    started.map(|()| Control { words, thread: Some(thread) })
 }
 
-async fn live(setup: Setup, stopped: flume::Receiver<()>) {
+async fn live(setup: Setup, words: flume::Receiver<Word>) {
     let Setup { config, listeners, status, purger, counters, loads, addresses } = setup;
-    let workers = desk::Workers { purger, counters, loads, addresses };
-    let hall = Rc::new(serve::Hall::new(Desk::new(config, status, workers, clock::now())));
+    let workers = desk::Workers { purger, counters, loads };
+    let desk = Desk::new((config, addresses), status, workers, clock::now());
+    let hall = Rc::new(serve::Hall::new(desk));
     monoio::spawn(serve::sweep(Rc::clone(&hall)));
     for listener in listeners {
         match crate::net::listener::Listener::new(listener) {
@@ -171,8 +188,10 @@ async fn live(setup: Setup, stopped: flume::Receiver<()>) {
             Err(error) => tracing::error!(target: TARGET, %error, "Control server cannot listen"),
         }
     }
-    // A sender that is gone wants the same.
-    stopped.recv_async().await.ok();
+    // A sender that is gone wants us to stop too.
+    while let Ok(Word::Renew(config, addresses)) = words.recv_async().await {
+        hall.desk.renew(&config, addresses);
+    }
     let give_up = clock::now() + LAST_WORDS;
     hall.close();
     while !hall.is_empty() && clock::now() < give_up {

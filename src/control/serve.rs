@@ -44,7 +44,7 @@ const BACK_OFF: Duration = Duration::from_millis(20);
 /// What the tasks of the control thread have in common.
 #[derive(Debug)]
 pub(super) struct Hall {
-    desk: Desk,
+    pub(super) desk: Desk,
     pool: Rc<Pool>,
     sweeper: Rc<Sweeper>,
     connections: Cell<usize>,

@@ -214,11 +214,17 @@ impl Locked {
     }
 }
 
-/// The table of all client addresses that have something open or came lately.
+/// The table of all client addresses that have something open or came lately, and the limits that
+/// they are held to.
 #[derive(Debug)]
 pub struct Addresses {
     limits: AddressLimits,
-    part_max: usize,
+    table: Arc<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    part_max: AtomicUsize,
     parts: Box<[Locked]>,
     hasher: RandomState,
     began: Instant,
@@ -231,15 +237,24 @@ impl Addresses {
     /// An empty table, if there is anything to limit.
     pub fn new(limits: AddressLimits, now: Instant) -> Option<Arc<Self>> {
         limits.any().then(|| {
-            Arc::new(Self {
-                limits,
-                part_max: limits.tracked_max.div_ceil(PARTS).max(1),
+            let table = Table {
+                part_max: AtomicUsize::new(part_max(limits)),
                 parts: (0..PARTS).map(|_| Locked::default()).collect(),
                 hasher: RandomState::new(),
                 began: now,
                 next: AtomicUsize::new(0),
                 untracked: AtomicU64::new(0),
-            })
+            };
+            Arc::new(Self { limits, table: Arc::new(table) })
+        })
+    }
+
+    /// The same addresses, held to other limits from now on; `None` if nothing is limited any more. What
+    /// they have open counts as long as there was a limit on its number when it came.
+    pub fn under(&self, limits: AddressLimits) -> Option<Arc<Self>> {
+        limits.any().then(|| {
+            self.table.part_max.store(part_max(limits), Ordering::Relaxed);
+            Arc::new(Self { limits, table: Arc::clone(&self.table) })
         })
     }
 
@@ -258,8 +273,8 @@ impl Addresses {
         if !self.limits.limits_connections() {
             return Ok(None);
         }
-        let now = self.nanos(now);
-        let admitted = self.with_entry(address, now, |entry| {
+        let now = self.table.nanos(now);
+        let admitted = self.table.with_entry(address, now, |entry| {
             let count = &entry.open.connections;
             let wanted = Wanted { count, max: connections_max, rate: accepts };
             wanted.take(&mut entry.accepts, now)?;
@@ -279,8 +294,8 @@ impl Addresses {
         if !self.limits.limits_tunnels() {
             return Ok(None);
         }
-        let now = self.nanos(now);
-        let admitted = self.with_entry(address, now, |entry| {
+        let now = self.table.nanos(now);
+        let admitted = self.table.with_entry(address, now, |entry| {
             let wanted = Wanted { count: &entry.open.tunnels, max: tunnels_max, rate: upgrades };
             wanted.take(&mut entry.upgrades, now)?;
             Ok(tunnels_max.map(|_| TunnelPlace(Arc::clone(&entry.open))))
@@ -291,11 +306,11 @@ impl Addresses {
     /// Looks through some of the entries and removes those that say nothing any more. Call it about
     /// once a second.
     pub fn tidy(&self, now: Instant) {
-        let now = self.nanos(now);
+        let (table, now) = (&self.table, self.table.nanos(now));
         let mut seen = 0;
         for _ in 0..PARTS {
-            let next = self.next.fetch_add(1, Ordering::Relaxed) % PARTS;
-            if let Some(part) = self.parts.get(next) {
+            let next = table.next.fetch_add(1, Ordering::Relaxed) % PARTS;
+            if let Some(part) = table.parts.get(next) {
                 seen += part.with(|part| part.tidy(now));
             }
             if seen >= TIDIED_PER_CALL {
@@ -306,14 +321,21 @@ impl Addresses {
 
     /// How many addresses are known now.
     pub fn tracked(&self) -> u64 {
-        self.parts.iter().map(|part| part.with(|part| part.entries.len() as u64)).sum()
+        self.table.parts.iter().map(|part| part.with(|part| part.entries.len() as u64)).sum()
     }
 
     /// How often something was let through uncounted because the table was full.
     pub fn untracked(&self) -> u64 {
-        self.untracked.load(Ordering::Relaxed)
+        self.table.untracked.load(Ordering::Relaxed)
     }
+}
 
+/// How many addresses a part may hold.
+fn part_max(limits: AddressLimits) -> usize {
+    limits.tracked_max.div_ceil(PARTS).max(1)
+}
+
+impl Table {
     /// Calls `with` with the entry of an address, a new one if need be; `None` if there is no room.
     fn with_entry<T>(
         &self,
@@ -325,7 +347,8 @@ impl Addresses {
         // The maps use the low bits and the top ones of hashes of their own.
         let at = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0) % PARTS;
         let found = self.parts.get(at)?.with(|part| {
-            if !part.entries.contains_key(&key) && part.is_full(self.part_max, now) {
+            let max = self.part_max.load(Ordering::Relaxed);
+            if !part.entries.contains_key(&key) && part.is_full(max, now) {
                 return None;
             }
             Some(with(part.entries.entry(key).or_default()))
@@ -508,6 +531,20 @@ mod tests {
         drop(places);
         let places = connect(now + Duration::from_nanos(FULL_PAUSE_NANOS));
         assert_eq!(places.iter().flatten().count(), PARTS);
+    }
+
+    #[test]
+    fn other_limits_hold_for_those_that_are_there() {
+        let limits = AddressLimits { connections_max: Some(3), ..NONE };
+        let (table, now) = table(limits);
+        let address = ip("192.0.2.1");
+        let places: Vec<_> = (0..3).map(|_| table.connect(address, now).unwrap()).collect();
+        let fewer = table.under(AddressLimits { connections_max: Some(2), ..NONE }).unwrap();
+        assert_eq!(fewer.connect(address, now).unwrap_err(), Excess::Count);
+        drop(places);
+        let _two = [0, 1].map(|_| fewer.connect(address, now).unwrap().unwrap());
+        assert_eq!(fewer.connect(address, now).unwrap_err(), Excess::Count);
+        assert!(fewer.under(NONE).is_none());
     }
 
     #[test]

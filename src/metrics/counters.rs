@@ -109,8 +109,10 @@ pub struct Counters {
     tunnels_closed: [Counter; REASONS_MAX],
     /// What met a limit, by [`Limit`].
     limited: [Counter; Limit::ALL.len()],
-    /// One a route, and a last one for requests that no route took.
-    routes: Box<[RouteCounters]>,
+    /// One a route; a reload may add some.
+    routes: boxcar::Vec<RouteCounters>,
+    /// For requests that no route took.
+    no_route: RouteCounters,
 }
 
 /// What one worker has done for one route.
@@ -278,15 +280,21 @@ impl Counters {
             upgrades_rejected: [const { Counter::zero() }; OUTCOMES_MAX],
             tunnels_closed: [const { Counter::zero() }; REASONS_MAX],
             limited: [const { Counter::zero() }; Limit::ALL.len()],
-            routes: (0..=routes).map(|_| RouteCounters::default()).collect(),
+            routes: (0..routes).map(|_| RouteCounters::default()).collect(),
+            no_route: RouteCounters::default(),
+        }
+    }
+
+    /// Makes room for so many routes in all. What was counted stays.
+    pub fn grow(&self, routes: usize) {
+        while self.routes.count() < routes {
+            self.routes.push(RouteCounters::default());
         }
     }
 
     /// What was done for a route; `None` is for requests that no route took.
     pub fn route(&self, route: Option<usize>) -> &RouteCounters {
-        // The last one is always there: see `new`.
-        let rest = self.routes.len() - 1;
-        &self.routes[route.map_or(rest, |route| route.min(rest))]
+        route.and_then(|route| self.routes.get(route)).unwrap_or(&self.no_route)
     }
 
     /// Counts a request that has ended. `status` is what it was answered with, 0 for nothing;

@@ -70,13 +70,13 @@ impl Level {
 #[derive(Debug)]
 pub struct Gauge {
     now: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl Gauge {
     /// A gauge at zero that admits `max` at a time.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { now: AtomicUsize::new(0), max })
+        Arc::new(Self { now: AtomicUsize::new(0), max: AtomicUsize::new(max) })
     }
 
     /// How many exist now.
@@ -84,11 +84,17 @@ impl Gauge {
         self.now.load(Ordering::Relaxed)
     }
 
+    /// Admits `max` at a time from now on. Those that exist stay, however many they are.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
     /// Counts one more until the permit is dropped; `None` at the limit.
     pub fn admit(self: &Arc<Self>) -> Option<Permit> {
-        let admitted = self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-            (now < self.max).then(|| now + 1)
-        });
+        let max = self.max.load(Ordering::Relaxed);
+        let admitted = self
+            .now
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < max).then(|| now + 1));
         admitted.is_ok().then(|| Permit(Arc::clone(self)))
     }
 }
@@ -127,6 +133,10 @@ mod tests {
         assert!(gauge.admit().is_none());
         drop(first);
         assert_eq!(gauge.value(), 1);
+        assert!(gauge.admit().is_some());
+        gauge.set_max(1);
+        assert!(gauge.admit().is_none());
+        drop(second);
         assert!(gauge.admit().is_some());
     }
 

@@ -35,5 +35,5 @@ pub use pack::Packing;
 pub use purge::{Purge, PurgeRoutes, PurgeWhat};
 pub use record::Record;
 pub use serve::serve;
-pub use shard::{Client, Date, Forgotten, Letter, Post, Scratch, Shard, open};
+pub use shard::{Client, Date, Forgotten, Latest, Letter, Post, Scratch, Shard, open};
 pub use upgrade::{Owner, Tunnel, end_tunnel, run_tunnel};

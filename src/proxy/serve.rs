@@ -66,19 +66,19 @@ impl<'a> Request<'a> {
 /// # Cancellation
 ///
 /// The connection is closed; a request that ran is cut off.
-pub async fn serve(shard: &Rc<Shard>, mut client: Client) -> Option<Box<Tunnel>> {
-    let requests_max = shard.config.limits.requests_per_connection_max;
+pub async fn serve(mut shard: Rc<Shard>, mut client: Client) -> Option<Box<Tunnel>> {
     let (mut served, mut piece) = (0_u32, Piece::default());
     loop {
-        let next = match next_head(shard, &mut client, served == 0, &mut piece).await {
+        let next = match next_head(&mut shard, &mut client, served == 0, &mut piece).await {
             Ok(None) => return None,
             Ok(Some(head)) => {
+                let requests_max = shard.config.limits.requests_per_connection_max;
                 let is_last = requests_max.is_some_and(|max| served >= max - 1);
-                one(shard, &mut client, head, is_last).await
+                one(&shard, &mut client, head, is_last).await
             }
             Err(outcome) => {
-                let next = reject(shard, &mut client, outcome).await;
-                count::request(shard, &client, "", outcome);
+                let next = reject(&shard, &mut client, outcome).await;
+                count::request(&shard, &client, "", outcome);
                 next
             }
         };
@@ -118,13 +118,23 @@ impl Piece {
 }
 
 /// Reads the next head, unless it is one too many of those that came in one piece.
+///
+/// `shard` becomes the latest one when a request begins: what waited for it may have waited long.
 async fn next_head(
-    shard: &Shard,
+    shard: &mut Rc<Shard>,
     client: &mut Client,
     is_first: bool,
     piece: &mut Piece,
 ) -> Result<Option<RequestHead<Buffer>>, Outcome> {
-    let head = read_head(shard, client, is_first).await?;
+    if !await_head(shard, client, is_first).await? {
+        return Ok(None);
+    }
+    let latest = shard.latest();
+    if !Rc::ptr_eq(shard, &latest) {
+        client.follow(&latest);
+        *shard = latest;
+    }
+    let head = read_head(shard, client).await?;
     let requests = piece.count(client.inbox.reads());
     match shard.config.limits.pipelined_requests_max {
         Some(max) if head.is_some() && requests > max => Err(Outcome::TooManyPipelined),
@@ -132,32 +142,32 @@ async fn next_head(
     }
 }
 
-/// Reads the next head; `None` is the end of the connection between two requests.
-async fn read_head(
-    shard: &Shard,
-    client: &mut Client,
-    is_first: bool,
-) -> Result<Option<RequestHead<Buffer>>, Outcome> {
-    let limits = &shard.config.limits;
+/// Waits until a head has begun to arrive; `false` is the end of the connection between two requests.
+async fn await_head(shard: &Shard, client: &mut Client, is_first: bool) -> Result<bool, Outcome> {
     let mut scanner = HeadScanner::new();
-    let is_there = scanner.scan(client.inbox.filled(), limits.head_bytes_max);
+    let is_there = scanner.scan(client.inbox.filled(), shard.config.limits.head_bytes_max);
     if (matches!(is_there, Ok(None)) || client.outbox.is_full()) && client.flush().await.is_err() {
-        return Ok(None);
+        return Ok(false);
     }
     if is_first {
         // Clients that do not wait for anything have their request here by now.
         client.inbox.read_now(&client.stream, Size::Small)?;
     }
-    let is_awaited = if !client.inbox.is_empty() {
-        true
+    if !client.inbox.is_empty() {
+        Ok(true)
     } else if is_first {
-        await_first(shard, client).await?
+        await_first(shard, client).await
     } else {
-        await_another(shard, client).await?
-    };
-    if !is_awaited {
-        return Ok(None);
+        await_another(shard, client).await
     }
+}
+
+/// Reads a head that has begun to arrive.
+async fn read_head(
+    shard: &Shard,
+    client: &mut Client,
+) -> Result<Option<RequestHead<Buffer>>, Outcome> {
+    let limits = &shard.config.limits;
     client.watch.set_in(Some(shard.config.timeouts.head));
     let limit = HeadLimit { bytes_max: limits.head_bytes_max, size: Size::Small };
     let Client { stream, inbox, watch, .. } = client;

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::cache::compress::Compressor;
 use crate::cache::disk::Disk;
 use crate::cache::entry::{Body, Entry};
 use crate::cache::local::Cache;
-use crate::cache::rules::RouteRules;
+use crate::cache::rules::{KeyFn, RouteRules};
 use crate::config::{CacheFill, Config};
 use crate::http1::head::FieldSpan;
 use crate::metrics::{Addresses, Counters, Gauge};
@@ -37,14 +37,23 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 /// Vectors kept for reuse.
 const SCRATCH_KEPT_MAX: usize = 128;
 
-/// The state of one worker. Nothing in it is shared with another, except the gauges and the table
-/// of addresses.
+/// The state of one worker, under one configuration. Nothing in it is shared with another worker,
+/// except the gauges and the table of addresses.
+///
+/// A reload makes another one, which shares with this everything that is in an [`Rc`] and takes its
+/// place for what begins from then on; what runs keeps this one to its end.
 #[derive(Debug)]
 pub struct Shard {
     /// The checked configuration.
     pub config: Arc<Config>,
-    /// One a route, in the order of the routes.
+    /// One a route, in the order of the routes. A reload leaves those alone that it does not concern.
     pub backends: Vec<Rc<Backend>>,
+    /// What each route says about caching, in the order of the routes; `None` where it caches nothing.
+    pub rules: Vec<Option<RouteRules>>,
+    /// By route, the worker's file of bodies, if the route keeps them in one.
+    pub disks: Vec<Option<Rc<Disk>>>,
+    /// The shard that serves what begins now.
+    pub latest: Rc<Latest>,
     /// Buffers.
     pub pool: Rc<Pool>,
     /// Deadlines.
@@ -52,19 +61,17 @@ pub struct Shard {
     /// The tunnels, where the driver allows it; without it each is a task on the pump.
     pub ring: Option<Rc<Ring<Owner>>>,
     /// Stored responses.
-    pub cache: Cache,
+    pub cache: Rc<Cache>,
     /// Fills on their way.
-    pub flights: Flights,
+    pub flights: Rc<Flights>,
     /// What was let go of here.
-    pub forgotten: Forgotten,
-    /// What each route says about caching, in the order of the routes; `None` where it caches nothing.
-    pub rules: Vec<Option<RouteRules>>,
-    /// By route, the worker's file of bodies, if the route keeps them in one.
-    pub disks: Vec<Option<Rc<Disk>>>,
+    pub forgotten: Rc<Forgotten>,
     /// What the compressor is at work on.
-    pub packing: Packing,
+    pub packing: Rc<Packing>,
     /// The thread that compresses, if a route wants it.
     pub compressor: Option<Compressor>,
+    /// Names stored responses, if the library's user does.
+    pub key_fn: Option<KeyFn>,
     /// This worker's number.
     pub own: usize,
     /// How many workers there are.
@@ -72,9 +79,9 @@ pub struct Shard {
     /// The way to the workers.
     pub post: Post,
     /// Vectors for heads.
-    pub scratch: Scratch,
+    pub scratch: Rc<Scratch>,
     /// The Date field's value, a second old at most.
-    pub date: Date,
+    pub date: Rc<Date>,
     /// Tunnels of the whole process.
     pub tunnels: Arc<Gauge>,
     /// Connections and tunnels by client address, of the whole process, where those are limited.
@@ -82,10 +89,14 @@ pub struct Shard {
     /// What this worker did.
     pub counters: Arc<Counters>,
     /// Log lines about failures, at a bounded rate.
-    pub record: Record,
+    pub record: Rc<Record>,
     /// Whether the process is leaving: connections end after the request that runs.
-    pub draining: Cell<bool>,
+    pub draining: Rc<Cell<bool>>,
 }
+
+/// Where a worker's shards find the one that serves what begins now.
+#[derive(Debug, Default)]
+pub struct Latest(RefCell<Weak<Shard>>);
 
 /// How often something was let go of on this worker. What is on its way from another worker may be older.
 #[derive(Debug, Default)]
@@ -196,6 +207,16 @@ pub struct Client {
 }
 
 impl Shard {
+    /// The shard for what begins now: this one, or the one that has taken its place.
+    pub fn latest(self: &Rc<Self>) -> Rc<Self> {
+        self.latest.0.borrow().upgrade().unwrap_or_else(|| Rc::clone(self))
+    }
+
+    /// Takes the place of the shard that this one was made from. Whoever calls this keeps it alive.
+    pub fn take_over(self: &Rc<Self>) {
+        *self.latest.0.borrow_mut() = Rc::downgrade(self);
+    }
+
     /// A client that has just connected.
     pub fn client(&self, stream: Stream, address: IpAddr) -> Client {
         let address = address.to_canonical();
@@ -258,6 +279,12 @@ impl Shard {
 }
 
 impl Client {
+    /// Goes on under the configuration of `shard`.
+    pub(super) fn follow(&mut self, shard: &Shard) {
+        self.idle = shard.config.timeouts.body_idle;
+        self.is_trusted = shard.trusts(self.address);
+    }
+
     /// Sends the answers that wait.
     ///
     /// # Errors

@@ -17,6 +17,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Registry, reload};
+
+use crate::config::LogLevel;
 
 /// Lines waiting for the writer thread; arbitrary: some 4 MiB, a second of a very talkative process.
 const QUEUE_LINES_MAX: usize = 16 * 1024;
@@ -51,6 +54,41 @@ pub enum Format {
 pub struct LogGuard {
     /// `None` when another subscriber was installed before, which then owns the log.
     writer: Option<WorkerGuard>,
+    levels: Levels,
+}
+
+impl LogGuard {
+    /// A handle that changes what is logged, for any thread.
+    pub fn levels(&self) -> Levels {
+        self.levels.clone()
+    }
+}
+
+/// Changes what is logged while the process goes on.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    /// `None` where the environment or another subscriber says what is logged.
+    filter: Option<reload::Handle<Targets, Registry>>,
+}
+
+impl Levels {
+    /// Logs what is at least as grave as `level` from now on, unless `RUST_LOG` says what is logged.
+    pub fn set(&self, level: LogLevel) {
+        if let Some(filter) = &self.filter {
+            // Fails once the log is gone.
+            filter.reload(Targets::new().with_default(least(level))).ok();
+        }
+    }
+}
+
+fn least(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
 }
 
 impl Drop for LogGuard {
@@ -70,10 +108,11 @@ impl Drop for LogGuard {
     }
 }
 
-/// Sends the process's `tracing` events to stdout as `format`, at INFO or as `RUST_LOG` says.
+/// Sends the process's `tracing` events to stdout as `format`, from `level` on or as `RUST_LOG` says.
 ///
 /// `RUST_LOG` is a level (`debug`) or a list of `target=level`
-/// (`info,phantom_frame::proxy=debug`). A value that cannot be read is told on stderr and means INFO.
+/// (`info,phantom_frame::proxy=debug`). A value that cannot be read is told on stderr, and `level`
+/// counts.
 ///
 /// Where a subscriber is installed already, as in a program that uses the library, that one stays and
 /// the guard returned does nothing.
@@ -85,14 +124,17 @@ impl Drop for LogGuard {
 /// # Examples
 ///
 /// ```
+/// use phantom_frame::config::LogLevel;
 /// use phantom_frame::server::log::{self, Format};
 ///
-/// let _guard = log::init(Format::Text);
+/// let _guard = log::init(Format::Text, LogLevel::Info);
 /// tracing::info!(workers = 2, "started");
 /// ```
-pub fn init(format: Format) -> LogGuard {
+pub fn init(format: Format, level: LogLevel) -> LogGuard {
     let rust_log = variable("RUST_LOG");
-    let (filter, fault) = filter(rust_log.as_ref().map(Option::as_deref));
+    let (targets, fault) = targets(rust_log.as_ref().map(Option::as_deref));
+    let is_told = targets.is_some();
+    let targets = targets.unwrap_or_else(|| Targets::new().with_default(least(level)));
     if let Some(fault) = fault {
         complain(&fault);
     }
@@ -100,9 +142,11 @@ pub fn init(format: Format) -> LogGuard {
     let colour = io::stdout().is_terminal()
         && variable("NO_COLOR").is_ok_and(|value| value.is_none_or(|value| value.is_empty()));
     let (queue, writer) = spawn_writer(BufWriter::with_capacity(BATCH_BYTES, io::stdout()), format);
+    let (filter, handle) = reload::Layer::new(targets);
     let dispatch = dispatch(format, colour, filter, queue);
     let installed = tracing::dispatcher::set_global_default(dispatch).is_ok();
-    LogGuard { writer: installed.then_some(writer) }
+    let levels = Levels { filter: (installed && !is_told).then_some(handle) };
+    LogGuard { writer: installed.then_some(writer), levels }
 }
 
 /// Returns an environment variable, `None` when it is not set; the error is a sentence.
@@ -121,21 +165,25 @@ fn complain(fault: &str) {
     eprintln!("phantom-frame: {fault}");
 }
 
-/// Returns what `RUST_LOG` asks for, and what to complain about if it cannot be read.
-fn filter(rust_log: Result<Option<&str>, &String>) -> (Targets, Option<String>) {
-    let default = Targets::new().with_default(LevelFilter::INFO);
+/// Returns what `RUST_LOG` asks for, if it does, and what to complain about if it cannot be read.
+fn targets(rust_log: Result<Option<&str>, &String>) -> (Option<Targets>, Option<String>) {
     match rust_log.map(|value| value.map(str::trim).filter(|value| !value.is_empty())) {
-        Ok(None) => (default, None),
+        Ok(None) => (None, None),
         Ok(Some(value)) => match value.parse() {
-            Ok(targets) => (targets, None),
-            Err(error) => (default, Some(format!("RUST_LOG={value:?}: {error}; logging at INFO"))),
+            Ok(targets) => (Some(targets), None),
+            Err(error) => (None, Some(format!("RUST_LOG={value:?}: {error}; it is ignored"))),
         },
-        Err(fault) => (default, Some(format!("{fault}; logging at INFO"))),
+        Err(fault) => (None, Some(format!("{fault}; it is ignored"))),
     }
 }
 
 /// Builds the subscriber: filter, format, queue.
-fn dispatch(format: Format, colour: bool, filter: Targets, queue: NonBlocking) -> Dispatch {
+fn dispatch(
+    format: Format,
+    colour: bool,
+    filter: reload::Layer<Targets, Registry>,
+    queue: NonBlocking,
+) -> Dispatch {
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(queue);
     match format {
@@ -245,10 +293,12 @@ mod tests {
     fn written(format: Format, colour: bool, rust_log: &str, events: fn()) -> String {
         let (sender, lines) = mpsc::channel();
         let (queue, writer) = spawn_writer(Sink(sender), format);
-        let (filter, fault) = filter(Ok(Some(rust_log)));
+        let (targets, fault) = targets(Ok(Some(rust_log)));
         assert_eq!(fault, None);
+        let targets = targets.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+        let (filter, _) = reload::Layer::new(targets);
         tracing::dispatcher::with_default(&dispatch(format, colour, filter, queue), events);
-        drop(LogGuard { writer: Some(writer) });
+        drop(LogGuard { writer: Some(writer), levels: Levels { filter: None } });
         lines.iter().collect()
     }
 
@@ -313,13 +363,13 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_rust_log_is_told_and_means_info() {
+    fn a_malformed_rust_log_is_told_and_ignored() {
         let not_utf8 = "RUST_LOG is not UTF-8".to_owned();
         for malformed in [Ok(Some("phantom_frame=loud")), Err(&not_utf8)] {
-            let (targets, fault) = filter(malformed);
-            assert_eq!(targets, Targets::new().with_default(LevelFilter::INFO));
+            let (targets, fault) = targets(malformed);
+            assert_eq!(targets, None);
             let fault = fault.expect("a complaint");
-            assert!(fault.starts_with("RUST_LOG") && fault.ends_with("logging at INFO"), "{fault}");
+            assert!(fault.starts_with("RUST_LOG") && fault.ends_with("it is ignored"), "{fault}");
         }
     }
 
@@ -367,14 +417,14 @@ mod tests {
             assert_eq!(told.len(), 1, "{told:?}");
             let count = if format == Format::Json { "\"lost\":7," } else { " lost=7" };
             assert!(told.iter().all(|line| line.contains(count)), "{told:?}");
-            drop(LogGuard { writer: Some(writer) });
+            drop(LogGuard { writer: Some(writer), levels: Levels { filter: None } });
         }
     }
 
     #[test]
     fn a_second_start_leaves_the_first_log_alone() {
-        let first = init(Format::Text);
-        let second = init(Format::Json);
+        let first = init(Format::Text, LogLevel::Info);
+        let second = init(Format::Json, LogLevel::Info);
         assert!(second.writer.is_none());
         drop(second);
         drop(first);

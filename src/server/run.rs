@@ -1,114 +1,38 @@
 //! From a checked configuration to workers that run, and from a signal to workers that have ended.
 
-use std::fmt;
 use std::io;
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use super::error::{RunError, StartError, URING_REMEDY};
+use super::fleet::Fleet;
 use super::inherit::Inherited;
+use super::log::Levels;
+use super::names::Names;
 use super::sockets::Sockets;
 use super::successor::Start;
 use super::{cores, limits};
-use crate::backend::resolve::{Name, Resolver};
 use crate::cache::compress::Compressor;
 use crate::cache::rules::KeyFn;
 use crate::config::{CacheStrategy, CompressStrategy, Config, DriverChoice};
 use crate::control::{self, Control, Phase, Status};
-use crate::metrics::{Addresses, Counters, Gauge, Loads};
+use crate::metrics::{AddressLimits, Addresses, Gauge, Loads};
 use crate::net::clock;
-use crate::worker::{self, Message, Purger, Rung, Setup};
-
-/// How long the start waits for the names of backends to be resolved; later they still may be.
-const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
+use crate::worker::{Message, Purger, Rung, Setup, Terms};
 
 /// The patience with what a successor leaves to us: a century.
 const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// Why the proxy could not start. Nothing is left running.
-#[derive(Debug)]
-pub enum StartError {
-    /// The configuration asks for something this host does not have: change it.
-    Config(String),
-    /// An address cannot be listened on.
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// No driver for the workers: the message holds the remedy.
-    Driver(io::Error),
-    /// The system has no threads or descriptors left.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(fault) => f.write_str(fault),
-            Self::Listen { address, error } => {
-                write!(f, "cannot listen on {address}: {error}{}", remedy(error.kind()))
-            }
-            Self::Driver(error) => write!(f, "io_uring is refused: {error}; {URING_REMEDY}"),
-            Self::System(error) => write!(f, "the system refuses: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// What helps when an address cannot be listened on.
-fn remedy(kind: io::ErrorKind) -> &'static str {
-    if kind == io::ErrorKind::AddrInUse {
-        "; another process listens there: stop it or choose another port"
-    } else if kind == io::ErrorKind::PermissionDenied {
-        "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
-    } else if kind == io::ErrorKind::AddrNotAvailable {
-        "; no interface of this host has that address"
-    } else {
-        ""
-    }
-}
-
-const URING_REMEDY: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in the \
-     container's seccomp profile, set the sysctl kernel.io_uring_disabled to 0, or choose \
-     runtime.driver = \"epoll\"";
-
-/// Why the proxy ended other than by draining.
-#[derive(Debug)]
-pub enum RunError {
-    /// It could not start.
-    Start(StartError),
-    /// A worker's thread has died of a defect. What it served is lost; end the process.
-    WorkerDied,
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start(error) => error.fmt(f),
-            Self::WorkerDied => f.write_str("a worker has died"),
-        }
-    }
-}
-
-impl std::error::Error for RunError {}
-
-impl From<StartError> for RunError {
-    fn from(error: StartError) -> Self {
-        Self::Start(error)
-    }
-}
-
 /// What the control thread waits for.
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     Drain,
+    Reload(Box<Config>),
     Upgrade(Start),
     /// The next process serves, or will not.
     Succeeded(io::Result<()>),
@@ -133,6 +57,15 @@ impl Handle {
         self.events.send(Event::Upgrade(start)).ok();
     }
 
+    /// Serves under `config` what begins from now on; what runs keeps what it began with.
+    ///
+    /// Returns at once; the log says what has changed. Keys that need a restart stay as they are and are
+    /// named in the log. A configuration that cannot be used changes nothing.
+    pub fn reload(&self, config: Config) {
+        // A server that has ended has nothing to serve.
+        self.events.send(Event::Reload(Box::new(config))).ok();
+    }
+
     /// Stops accepting, lets what runs finish within `drain_timeout`, then ends the run.
     ///
     /// Returns at once; a second call changes nothing.
@@ -150,6 +83,7 @@ pub struct Server {
     sockets: Sockets,
     inherited: Inherited,
     key_fn: Option<KeyFn>,
+    levels: Option<Levels>,
     mailboxes: Vec<flume::Receiver<Message>>,
     /// The other ends of the mailboxes.
     senders: Vec<flume::Sender<Message>>,
@@ -178,14 +112,32 @@ impl Server {
         let sockets = Sockets::bind(&config, cpus.len(), &mut inherited)?;
         let (senders, mailboxes) = cpus.iter().map(|_| flume::unbounded()).unzip();
         let (events, inbox) = channel();
-        let (config, key_fn) = (Arc::new(config), None);
-        Ok(Self { config, cpus, sockets, inherited, key_fn, mailboxes, senders, inbox, events })
+        Ok(Self {
+            config: Arc::new(config),
+            cpus,
+            sockets,
+            inherited,
+            key_fn: None,
+            levels: None,
+            mailboxes,
+            senders,
+            inbox,
+            events,
+        })
     }
 
     /// Names stored responses by this function.
     #[must_use]
     pub fn with_key_fn(mut self, key_fn: Option<KeyFn>) -> Self {
         self.key_fn = key_fn;
+        self
+    }
+
+    /// Has a reload change what is logged through `levels`; without them `log_level` is the program's to
+    /// heed.
+    #[must_use]
+    pub fn with_levels(mut self, levels: Levels) -> Self {
+        self.levels = Some(levels);
         self
     }
 
@@ -216,55 +168,40 @@ impl Server {
     ///
     /// The workers could not start, or one died: what it served is lost.
     pub fn run(self) -> Result<(), RunError> {
-        let open_files = limits::raise_open_files();
-        let connections_max = self
-            .config
-            .limits
-            .connections_max
-            .unwrap_or_else(|| limits::connections_max(open_files));
-        tracing::info!("Open files limit: {open_files}, connections limit: {connections_max}");
-        let tunnels_max = self.config.limits.tunnels_max.unwrap_or(usize::MAX);
-        let shared = Shared {
-            status: Arc::default(),
-            connections: Gauge::new(connections_max),
-            loads: Loads::new(self.cpus.len()),
-            tunnels: Gauge::new(tunnels_max),
-            by_address: Addresses::new(self.config.limits.per_address, clock::now()),
-            config: self.config,
-            events: self.events,
-        };
+        let mut shared = Shared::new(self.config, self.cpus.len(), self.events, self.levels)
+            .map_err(StartError::System)?;
         let heirlooms = self.sockets.heirlooms().map_err(StartError::System)?;
         let Sockets { by_worker, addresses, control: control_sockets, control_addresses } =
             self.sockets;
 
         let senders = self.senders;
-        let mut fleet = Fleet::new(self.cpus.len(), shared.config.routes.len());
+        let routes = &shared.terms.config.routes;
+        let mut fleet = Fleet::new(self.cpus.len(), routes.len());
         // Before everything that takes time, so that it can tell of it; it ends after everything else.
         let control = shared.control(control_sockets, &senders, &fleet)?;
-        let (_resolver, known) = resolve(&shared.config, &senders).map_err(StartError::System)?;
-        let compressor = compressor(&shared.config).map_err(StartError::System)?;
+        let mut names = Names::new(senders.clone());
+        names.follow(routes).map_err(StartError::System)?;
+        // Where there is no worker yet its mailbox waits for it.
+        shared.terms.addresses = names.publish(|addresses| addresses);
         let setups = by_worker.into_iter().zip(self.cpus).zip(self.mailboxes);
         for (index, ((listeners, cpu), mailbox)) in setups.enumerate() {
             let setup = Setup {
                 index,
-                cpu: shared.config.runtime.pin.then_some(cpu),
-                config: Arc::clone(&shared.config),
+                cpu: shared.terms.config.runtime.pin.then_some(cpu),
+                terms: shared.terms.clone(),
                 listeners,
-                addresses: known.clone(),
                 mailbox,
                 workers: senders.clone(),
                 connections: Arc::clone(&shared.connections),
                 loads: shared.loads.clone(),
                 tunnels: Arc::clone(&shared.tunnels),
-                by_address: shared.by_address.clone(),
                 counters: Arc::clone(&fleet.counters[index]),
-                compressor: compressor.clone(),
                 key_fn: self.key_fn.clone(),
             };
             match fleet.start(setup, shared.events.clone()) {
                 Ok(rung) => {
                     shared.status.set_driver(rung.driver());
-                    announce(index, cpu, rung, &shared.config);
+                    announce(index, cpu, rung, &shared.terms.config);
                 }
                 Err(error) => {
                     dismiss(&senders);
@@ -282,13 +219,21 @@ impl Server {
         // A predecessor that has gone already needs not be told.
         self.inherited.tell_ready().ok();
         notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
-        let house = House { fleet, control, heirlooms, is_upgrading: false, is_draining: false };
-        shared.attend(&self.inbox, &senders, house).inspect_err(|_| dismiss(&senders))
+        let house = House {
+            fleet,
+            senders: senders.clone(),
+            names,
+            control,
+            heirlooms,
+            is_upgrading: false,
+            is_draining: false,
+        };
+        shared.attend(&self.inbox, house).inspect_err(|_| dismiss(&senders))
     }
 }
 
 /// The thread that compresses stored responses, if a route wants it.
-fn compressor(config: &Config) -> io::Result<Option<Compressor>> {
+pub(super) fn compressor(config: &Config) -> io::Result<Option<Compressor>> {
     let is_wanted = config.routes.iter().any(|route| {
         route.cache.strategy != CacheStrategy::None
             && route.cache.compress != CompressStrategy::None
@@ -305,33 +250,60 @@ fn dismiss(senders: &[flume::Sender<Message>]) {
 }
 
 /// What the workers have in common.
-struct Shared {
+pub(super) struct Shared {
     status: Arc<Status>,
-    config: Arc<Config>,
-    connections: Arc<Gauge>,
+    /// Under which the workers serve.
+    pub(super) terms: Terms,
+    pub(super) connections: Arc<Gauge>,
+    /// Connections of the process where no key says how many.
+    pub(super) connections_default: usize,
+    pub(super) levels: Option<Levels>,
     loads: Loads,
-    tunnels: Arc<Gauge>,
-    by_address: Option<Arc<Addresses>>,
+    pub(super) tunnels: Arc<Gauge>,
     events: Sender<Event>,
 }
 
 impl Shared {
+    fn new(
+        config: Arc<Config>,
+        workers: usize,
+        events: Sender<Event>,
+        levels: Option<Levels>,
+    ) -> io::Result<Self> {
+        let open_files = limits::raise_open_files();
+        let connections_default = limits::connections_max(open_files);
+        let connections_max = config.limits.connections_max.unwrap_or(connections_default);
+        tracing::info!("Open files limit: {open_files}, connections limit: {connections_max}");
+        let tunnels_max = config.limits.tunnels_max.unwrap_or(usize::MAX);
+        Ok(Self {
+            status: Arc::default(),
+            connections: Gauge::new(connections_max),
+            loads: Loads::new(workers),
+            tunnels: Gauge::new(tunnels_max),
+            connections_default,
+            levels,
+            terms: Terms {
+                by_address: Addresses::new(config.limits.per_address, clock::now()),
+                compressor: compressor(&config)?,
+                addresses: Vec::new(),
+                config,
+            },
+            events,
+        })
+    }
+
     /// Waits for the wish to drain, passes it on, and waits for the workers to end.
-    fn attend(
-        &self,
-        inbox: &Receiver<Event>,
-        senders: &[flume::Sender<Message>],
-        mut house: House,
-    ) -> Result<(), RunError> {
+    fn attend(&mut self, inbox: &Receiver<Event>, mut house: House) -> Result<(), RunError> {
         let mut left = house.fleet.workers.len();
         while left > 0 {
             match inbox.recv() {
-                Ok(Event::Drain) => self.drain(senders, &mut house, self.config.drain_timeout),
+                Ok(Event::Drain) => self.drain(&mut house, self.terms.config.drain_timeout),
+                Ok(Event::Reload(config)) => self.reload(*config, &mut house),
                 Ok(Event::Upgrade(start)) => self.upgrade(&start, &mut house),
                 Ok(Event::Succeeded(Ok(()))) => {
                     // From now on the control endpoint is the successor's: a purge must reach it.
                     house.control = None;
-                    self.drain(senders, &mut house, FOR_EVER);
+                    self.drain(&mut house, FOR_EVER);
                 }
                 Ok(Event::Succeeded(Err(error))) => {
                     house.is_upgrading = false;
@@ -379,19 +351,22 @@ impl Shared {
 }
 
 /// Tells systemd, if it started us.
-fn notify(states: &[NotifyState<'_>]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     // Without it there is nobody to tell.
     sd_notify::notify(states).ok();
 }
 
 /// What ends with the process.
-struct House {
-    fleet: Fleet,
-    control: Option<Control>,
+pub(super) struct House {
+    pub(super) fleet: Fleet,
+    /// The workers' mailboxes.
+    pub(super) senders: Vec<flume::Sender<Message>>,
+    pub(super) names: Names,
+    pub(super) control: Option<Control>,
     /// Second descriptors of all listening sockets, for a successor.
     heirlooms: Vec<(&'static str, net::TcpListener)>,
     is_upgrading: bool,
-    is_draining: bool,
+    pub(super) is_draining: bool,
 }
 
 impl Shared {
@@ -406,18 +381,26 @@ impl Shared {
             return Ok(None);
         }
         let setup = control::Setup {
-            config: Arc::clone(&self.config),
+            config: Arc::clone(&self.terms.config),
             listeners,
             status: Arc::clone(&self.status),
             purger: Purger::new(senders.to_vec()),
             counters: fleet.counters.clone(),
             loads: self.loads.clone(),
-            addresses: self.by_address.clone(),
+            addresses: self.terms.by_address.clone(),
         };
         control::spawn(setup).map(Some).map_err(StartError::System)
     }
 
-    fn drain(&self, senders: &[flume::Sender<Message>], house: &mut House, timeout: Duration) {
+    /// The table of addresses under these limits: the one that is there, if there is one.
+    pub(super) fn by_address(&self, limits: AddressLimits) -> Option<Arc<Addresses>> {
+        match &self.terms.by_address {
+            Some(addresses) => addresses.under(limits),
+            None => Addresses::new(limits, clock::now()),
+        }
+    }
+
+    fn drain(&self, house: &mut House, timeout: Duration) {
         if std::mem::replace(&mut house.is_draining, true) && timeout == FOR_EVER {
             return;
         }
@@ -435,71 +418,10 @@ impl Shared {
             by_worker = ?self.loads.all(),
             "Draining: not accepting any more, closing what is left {patience}",
         );
-        for sender in senders {
+        for sender in &house.senders {
             // A worker that has ended has nothing left to drain.
             sender.send(Message::Drain { until: clock::now() + timeout }).ok();
         }
-    }
-}
-
-/// The workers' threads.
-struct Fleet {
-    workers: Vec<JoinHandle<()>>,
-    /// By worker.
-    counters: Vec<Arc<Counters>>,
-}
-
-impl Fleet {
-    /// No worker yet, and the counters for all of them.
-    fn new(workers: usize, routes: usize) -> Self {
-        let counters = (0..workers).map(|_| Arc::new(Counters::new(routes))).collect();
-        Self { workers: Vec::with_capacity(workers), counters }
-    }
-
-    /// Starts one worker and waits until it has a driver.
-    fn start(&mut self, setup: Setup, events: Sender<Event>) -> Result<Rung, StartError> {
-        let (told, tells) = channel();
-        let thread =
-            thread::Builder::new().name(format!("worker-{}", setup.index)).spawn(move || {
-                let notice = EndNotice(events);
-                worker::run(setup, |started| {
-                    told.send(started).ok();
-                });
-                drop(notice);
-            });
-        self.workers.push(thread.map_err(StartError::System)?);
-        match tells.recv() {
-            Ok(Ok(rung)) => Ok(rung),
-            Ok(Err(error)) => Err(StartError::Driver(error)),
-            Err(_) => Err(StartError::Driver(io::Error::other("the worker died while starting"))),
-        }
-    }
-
-    fn join(self) {
-        for worker in self.workers {
-            // It has said that it ended without a panic.
-            worker.join().ok();
-        }
-        let total =
-            |one: fn(&Counters) -> u64| self.counters.iter().map(|each| one(each)).sum::<u64>();
-        tracing::info!(
-            connections = total(|c| c.connections.value()),
-            requests = total(Counters::requests),
-            tunnels = total(Counters::tunnels),
-            bytes_client_to_backend = total(|c| c.tunnel_bytes_up.value()),
-            bytes_backend_to_client = total(|c| c.tunnel_bytes_down.value()),
-            panics = total(|c| c.panics.value()),
-            "Drained",
-        );
-    }
-}
-
-/// Tells the control thread that this worker's thread ends, however it does.
-struct EndNotice(Sender<Event>);
-
-impl Drop for EndNotice {
-    fn drop(&mut self) {
-        self.0.send(Event::WorkerEnded { panicked: thread::panicking() }).ok();
     }
 }
 
@@ -515,43 +437,4 @@ fn announce(worker: usize, cpu: usize, rung: Rung, config: &Config) {
             "io_uring is refused on this host, so every worker runs on epoll and costs more CPU; {URING_REMEDY}"
         );
     }
-}
-
-/// The backends' addresses as far as they are known soon, and the threads that keep them up to date.
-fn resolve(
-    config: &Config,
-    senders: &[flume::Sender<Message>],
-) -> io::Result<(Resolver, Vec<Arc<[SocketAddr]>>)> {
-    let mut known = Vec::with_capacity(config.routes.len());
-    let mut names = Vec::new();
-    for (route, each) in config.routes.iter().enumerate() {
-        let name = Name { host: each.backend.host.clone(), port: each.backend.port };
-        known.push(name.literal().into_iter().collect());
-        if name.literal().is_none() {
-            names.push((route, name));
-        }
-    }
-    let mut waiting = names.len();
-    let (first, firsts) = channel();
-    let senders = senders.to_vec();
-    let resolver = Resolver::spawn(names, move |route, addresses| {
-        // Only the start listens to this.
-        first.send((route, Arc::clone(&addresses))).ok();
-        for sender in &senders {
-            sender.send(Message::Addresses { route, addresses: Arc::clone(&addresses) }).ok();
-        }
-    })?;
-    let give_up = clock::now() + FIRST_LOOK_UP;
-    while waiting > 0 {
-        match firsts.recv_timeout(give_up.saturating_duration_since(clock::now())) {
-            Ok((route, addresses)) => {
-                if let Some(slot) = known.get_mut(route) {
-                    *slot = addresses;
-                }
-                waiting -= 1;
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    Ok((resolver, known))
 }

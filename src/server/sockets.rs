@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
+use super::error::StartError;
 use super::inherit::{CONTROL, HTTP, Inherited};
-use super::run::StartError;
 use crate::config::{Accept, Config};
 use crate::net::listener;
 

@@ -122,6 +122,7 @@ impl Door {
 
     /// Accepts what waits, at most `count_max`; returns how many came.
     fn admit_up_to(&mut self, listener: &Listener, count_max: usize) -> io::Result<usize> {
+        self.shard = self.shard.latest();
         let mut count = 0;
         while count < count_max {
             let Some((socket, address)) = listener.try_accept()? else { break };
@@ -248,8 +249,8 @@ impl Pace {
 async fn serve(shard: Rc<Shard>, stream: Stream, address: SocketAddr, place: Place) {
     let client = shard.client(stream, address.ip());
     // On the heap while requests are served, so that a tunnel costs only what the tunnel needs.
-    let tunnel = Box::pin(proxy::serve(&shard, client)).await;
+    let tunnel = Box::pin(proxy::serve(Rc::clone(&shard), client)).await;
     if let Some(tunnel) = tunnel {
-        proxy::run_tunnel(&shard, tunnel, place).await;
+        proxy::run_tunnel(&shard.latest(), tunnel, place).await;
     }
 }

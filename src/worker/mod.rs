@@ -16,16 +16,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use accept::Guest;
+pub use outfit::Terms;
 pub use purger::{Acknowledgement, Purger, Receipt};
 pub use runtime::Rung;
 
 use accept::Hall;
 use outfit::Outfit;
 
-use crate::cache::compress::Compressor;
 use crate::cache::rules::KeyFn;
 use crate::config::Config;
-use crate::metrics::{Addresses, Counters, Gauge, Loads};
+use crate::metrics::{Counters, Gauge, Loads};
 use crate::net::listener::Listener;
 use crate::net::{clock, failpoint, sweeper};
 use crate::proxy::{self, Letter, Owner, Purge, Shard, fence, purge};
@@ -52,6 +52,13 @@ pub enum Message {
     },
     /// Serve this connection, which another worker has accepted.
     Serve(Guest),
+    /// Serve under these terms what begins from now on.
+    Reload {
+        /// The terms.
+        terms: Box<Terms>,
+        /// Its drop says that this worker does.
+        done: Acknowledgement,
+    },
     /// Carry out this purge, then drop the acknowledgement.
     Purge {
         /// What is to be forgotten.
@@ -75,12 +82,10 @@ pub struct Setup {
     pub index: usize,
     /// The CPU to run on, if it is to be pinned.
     pub cpu: Option<usize>,
-    /// The checked configuration.
-    pub config: Arc<Config>,
+    /// What a reload may change.
+    pub terms: Terms,
     /// Its own sockets of the listening groups.
     pub listeners: Vec<net::TcpListener>,
-    /// What is known of each route's backend, in the order of the routes.
-    pub addresses: Vec<Arc<[SocketAddr]>>,
     /// Where the control thread's messages arrive.
     pub mailbox: flume::Receiver<Message>,
     /// The mailboxes of all workers, this one's included.
@@ -91,12 +96,8 @@ pub struct Setup {
     pub loads: Loads,
     /// Tunnels of the whole process.
     pub tunnels: Arc<Gauge>,
-    /// Connections and tunnels by client address, where those are limited.
-    pub by_address: Option<Arc<Addresses>>,
     /// What this worker does.
     pub counters: Arc<Counters>,
-    /// The thread that compresses stored responses, if a route wants it.
-    pub compressor: Option<Compressor>,
     /// Names stored responses, if the library's user does.
     pub key_fn: Option<KeyFn>,
 }
@@ -108,7 +109,7 @@ pub fn run(setup: Setup, started: impl FnOnce(io::Result<Rung>)) {
     if let Some(cpu) = setup.cpu {
         pin(cpu);
     }
-    let runtime = &setup.config.runtime;
+    let runtime = &setup.terms.config.runtime;
     let (mut runtime, rung) = match runtime::build(runtime.driver, runtime.ring_entries) {
         Ok(built) => built,
         Err(error) => return started(Err(error)),
@@ -131,23 +132,20 @@ async fn live(setup: Setup, rung: Rung) {
     let (loads, workers) = (setup.loads.clone(), setup.workers.clone());
     let hall = Hall {
         own: index,
-        accept: setup.config.runtime.accept,
+        accept: setup.terms.config.runtime.accept,
         connections: setup.connections,
         loads: setup.loads,
         workers: setup.workers,
     };
     let outfit = Outfit {
         index,
-        config: setup.config,
-        addresses: setup.addresses,
+        terms: setup.terms,
         tunnels: setup.tunnels,
-        by_address: setup.by_address,
         counters: setup.counters,
-        compressor: setup.compressor,
         key_fn: setup.key_fn,
         workers,
     };
-    let shard = Rc::new(outfit.shard(rung == Rung::Epoll));
+    let mut shard = outfit.shard(rung == Rung::Epoll);
     monoio::spawn(sweep(Rc::clone(&shard)));
     if let Some(ring) = &shard.ring {
         let carrying = carry(Rc::clone(ring), Rc::clone(&shard));
@@ -167,8 +165,8 @@ async fn live(setup: Setup, rung: Rung) {
     }
     // What is left are the accept loops' own copies: the mailboxes close when accepting has ended.
     drop(hall);
-    let until = obey(&shard, &mailbox).await;
-    drain(&Drain { shard, mailbox, loads, own: index }, until).await;
+    let until = obey(&mut shard, &mailbox).await;
+    drain(&mut Drain { shard, mailbox, loads, own: index }, until).await;
 }
 
 /// What a draining worker looks at.
@@ -181,14 +179,15 @@ struct Drain {
 
 /// Runs the tunnels of the ring.
 async fn carry(ring: Rc<Ring<Owner>>, shard: Rc<Shard>) {
-    let ended = ring.run(|owner, summary| proxy::end_tunnel(&shard, owner, &summary)).await;
+    let ended =
+        ring.run(|owner, summary| proxy::end_tunnel(&shard.latest(), owner, &summary)).await;
     if let Err(error) = ended {
         tracing::error!(%error, "The ring of the tunnels has failed; its tunnels were closed");
     }
 }
 
 /// Carries out messages until one asks to drain; returns the end of patience.
-async fn obey(shard: &Rc<Shard>, mailbox: &flume::Receiver<Message>) -> Instant {
+async fn obey(shard: &mut Rc<Shard>, mailbox: &flume::Receiver<Message>) -> Instant {
     loop {
         match mailbox.recv_async().await {
             Ok(message) => {
@@ -203,10 +202,14 @@ async fn obey(shard: &Rc<Shard>, mailbox: &flume::Receiver<Message>) -> Instant 
 }
 
 /// Carries out one message; the end of patience if it asks to drain.
-fn carry_out(shard: &Rc<Shard>, message: Message) -> Option<Instant> {
+fn carry_out(shard: &mut Rc<Shard>, message: Message) -> Option<Instant> {
     match message {
         Message::Drain { until } => return Some(until),
         Message::Serve(guest) => accept::welcome(shard, guest),
+        Message::Reload { terms, done } => {
+            *shard = outfit::renew(shard, *terms);
+            drop(done);
+        }
         Message::Purge { purge, done } => {
             purge::purge(shard, &purge);
             drop(done);
@@ -222,8 +225,8 @@ fn carry_out(shard: &Rc<Shard>, message: Message) -> Option<Instant> {
 }
 
 /// Lets running requests and tunnels end by themselves until `until`, then closes what is left.
-async fn drain(draining: &Drain, until: Instant) {
-    let shard = &draining.shard;
+async fn drain(draining: &mut Drain, until: Instant) {
+    let shard = Rc::clone(&draining.shard);
     shard.draining.set(true);
     shard.sweeper.drain_idle();
     for backend in &shard.backends {
@@ -240,12 +243,13 @@ async fn drain(draining: &Drain, until: Instant) {
 
 impl Drain {
     /// Waits until no connection is left; `false` if some are at `until`.
-    async fn is_empty_by(&self, mut until: Instant) -> bool {
+    async fn is_empty_by(&mut self, mut until: Instant) -> bool {
         loop {
             // Another worker may have accepted a connection for this one before it drained itself,
             // and patience may end sooner than was said.
             while let Ok(message) = self.mailbox.try_recv() {
-                until = carry_out(&self.shard, message).map_or(until, |sooner| sooner.min(until));
+                until =
+                    carry_out(&mut self.shard, message).map_or(until, |sooner| sooner.min(until));
             }
             if self.is_empty() {
                 return true;
@@ -266,14 +270,15 @@ impl Drain {
 }
 
 /// Fires deadlines and tidies up, for as long as the worker lives.
-async fn sweep(shard: Rc<Shard>) {
-    let interval = sweeper::sweep_interval(shortest_timeout(&shard.config));
+async fn sweep(mut shard: Rc<Shard>) {
     for backend in &shard.backends {
         backend.keep_warm();
     }
     let mut untracked = Untracked { told: 0, at: clock::now() };
     loop {
+        let interval = sweeper::sweep_interval(shortest_timeout(&shard.config));
         monoio::time::sleep(interval).await;
+        shard = shard.latest();
         failpoint::reach("worker");
         let now = clock::now();
         shard.sweeper.sweep(now);

@@ -1,6 +1,5 @@
-//! Making a worker's shard out of what the control thread gave it.
+//! Making a worker's shard out of what the control thread gave it, at the start and at a reload.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,106 +12,174 @@ use crate::cache::compress::Compressor;
 use crate::cache::disk::Disk;
 use crate::cache::local::Cache;
 use crate::cache::rules::{KeyFn, RouteRules};
-use crate::config::{CacheStorageMode, Config, Route, Runtime, TunnelEngine};
+use crate::config::{CacheStorageMode, Config, Mount, Route, Runtime, TunnelEngine};
 use crate::metrics::{Addresses, Counters, Gauge};
-use crate::net::{Pool, Sweeper};
-use crate::proxy::{Date, Flights, Forgotten, Owner, Packing, Post, Record, Scratch, Shard};
+use crate::net::Sweeper;
+use crate::proxy::{Owner, Post, Shard};
 use crate::tunnel::{Ring, RingOptions};
 
 /// What a shard is made of.
 pub(super) struct Outfit {
     pub(super) index: usize,
-    pub(super) config: Arc<Config>,
-    pub(super) addresses: Vec<Arc<[SocketAddr]>>,
+    pub(super) terms: Terms,
     pub(super) tunnels: Arc<Gauge>,
-    pub(super) by_address: Option<Arc<Addresses>>,
     pub(super) counters: Arc<Counters>,
-    pub(super) compressor: Option<Compressor>,
     pub(super) key_fn: Option<KeyFn>,
     pub(super) workers: Vec<flume::Sender<Message>>,
 }
 
+/// What a reload may change.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// What is known of each route's backend, in the order of the routes.
+    pub addresses: Vec<Arc<[SocketAddr]>>,
+    /// Connections and tunnels by client address, where those are limited.
+    pub by_address: Option<Arc<Addresses>>,
+    /// The thread that compresses stored responses, if a route wants it.
+    pub compressor: Option<Compressor>,
+}
+
 impl Outfit {
     /// Makes the shard. `needs_rest` is true on the epoll driver, which has no ring either.
-    pub(super) fn shard(self, needs_rest: bool) -> Shard {
-        let pool = Rc::new(Pool::default());
-        let sweeper = Rc::new(Sweeper::new(needs_rest));
-        let config = &self.config;
+    pub(super) fn shard(self, needs_rest: bool) -> Rc<Shard> {
+        let config = &self.terms.config;
         let workers = self.workers.len();
         let wants_ring = !needs_rest && config.runtime.tunnel == TunnelEngine::Auto;
-        Shard {
+        let shard = Rc::new(Shard {
             ring: if wants_ring { ring(&config.runtime) } else { None },
-            backends: self.backends(&pool, &sweeper),
-            cache: cache(config, workers),
-            flights: Flights::default(),
-            forgotten: Forgotten::default(),
-            rules: self.rules(),
-            disks: disks(config, workers),
-            packing: Packing::default(),
+            backends: Vec::new(),
+            rules: Vec::new(),
+            disks: Vec::new(),
+            latest: Rc::default(),
+            cache: Rc::new(Cache::new(0, &[])),
+            flights: Rc::default(),
+            forgotten: Rc::default(),
+            packing: Rc::default(),
             own: self.index,
             workers,
-            pool,
-            sweeper,
-            scratch: Scratch::default(),
-            date: Date::default(),
-            record: Record::default(),
-            draining: Cell::new(false),
-            compressor: self.compressor,
-            config: self.config,
+            pool: Rc::default(),
+            sweeper: Rc::new(Sweeper::new(needs_rest)),
+            scratch: Rc::default(),
+            date: Rc::default(),
+            record: Rc::default(),
+            draining: Rc::default(),
+            compressor: None,
+            key_fn: self.key_fn,
+            config: Arc::clone(config),
             tunnels: self.tunnels,
-            addresses: self.by_address,
+            addresses: None,
             counters: self.counters,
             post: post(self.workers),
-        }
+        });
+        renew(&shard, self.terms)
     }
+}
 
-    fn backends(&self, pool: &Rc<Pool>, sweeper: &Rc<Sweeper>) -> Vec<Rc<Backend>> {
-        let config = &self.config;
-        let rules = |route: &Route| Rules {
+/// Makes the shard that takes the place of `old` under `terms`: what they do not concern goes on in it.
+pub(super) fn renew(old: &Shard, terms: Terms) -> Rc<Shard> {
+    let Terms { config, addresses, by_address, compressor } = terms;
+    let (bytes_max, not_found) = cache_share(&config, old.workers);
+    old.cache.resize(bytes_max, &not_found);
+    let shard = Rc::new(Shard {
+        backends: backends(old, &config, &addresses),
+        rules: rules(old, &config),
+        disks: disks(old, &config),
+        latest: Rc::clone(&old.latest),
+        pool: Rc::clone(&old.pool),
+        sweeper: Rc::clone(&old.sweeper),
+        ring: old.ring.clone(),
+        cache: Rc::clone(&old.cache),
+        flights: Rc::clone(&old.flights),
+        forgotten: Rc::clone(&old.forgotten),
+        packing: Rc::clone(&old.packing),
+        compressor,
+        key_fn: old.key_fn.clone(),
+        own: old.own,
+        workers: old.workers,
+        post: old.post.clone(),
+        scratch: Rc::clone(&old.scratch),
+        date: Rc::clone(&old.date),
+        tunnels: Arc::clone(&old.tunnels),
+        addresses: by_address,
+        counters: Arc::clone(&old.counters),
+        record: Rc::clone(&old.record),
+        draining: Rc::clone(&old.draining),
+        config,
+    });
+    shard.take_over();
+    shard
+}
+
+/// One a route. Those that are not as before are new, and the old ones keep no connections any more.
+fn backends(old: &Shard, config: &Config, addresses: &[Arc<[SocketAddr]>]) -> Vec<Rc<Backend>> {
+    let mut backends = Vec::with_capacity(config.routes.len());
+    for (index, (route, addresses)) in config.routes.iter().zip(addresses).enumerate() {
+        let rules = Rules {
             connect_timeout: config.timeouts.connect,
             idle_max: config.limits.pool_idle_max,
             idle_age: config.limits.pool_idle_age,
             warm: route.warm_connections,
             sources: route.source_addresses.clone(),
         };
-        let backend = |(index, (route, addresses)): (usize, (&Route, &Arc<[SocketAddr]>))| {
-            let tally = Tally { counters: Arc::clone(&self.counters), route: index };
-            let (pool, sweeper) = (Rc::clone(pool), Rc::clone(sweeper));
-            Rc::new(Backend::new(rules(route), tally, Arc::clone(addresses), pool, sweeper))
-        };
-        config.routes.iter().zip(&self.addresses).enumerate().map(backend).collect()
+        let before = old.config.routes.get(index).zip(old.backends.get(index));
+        if let Some((known, backend)) = before {
+            let is_same = known.backend == route.backend && backend.suits(&rules);
+            if is_same && route.mount != Mount::Gone {
+                backends.push(Rc::clone(backend));
+                continue;
+            }
+            backend.retire();
+        }
+        let tally = Tally { counters: Arc::clone(&old.counters), route: index };
+        let (pool, sweeper) = (Rc::clone(&old.pool), Rc::clone(&old.sweeper));
+        let backend = Backend::new(rules, tally, Arc::clone(addresses), pool, sweeper);
+        if route.mount == Mount::Gone {
+            backend.retire();
+        }
+        backends.push(Rc::new(backend));
     }
-
-    fn rules(&self) -> Vec<Option<RouteRules>> {
-        let rules =
-            |route: &Route| RouteRules::new(&route.cache, &self.config.cache, self.key_fn.clone());
-        self.config.routes.iter().map(rules).collect()
-    }
+    backends
 }
 
-fn cache(config: &Config, workers: usize) -> Cache {
-    let share = |whole: usize| whole.div_ceil(workers.max(1));
-    let not_found: Vec<usize> =
-        config.routes.iter().map(|route| share(route.cache.cache_404_capacity)).collect();
-    Cache::new(config.cache.bytes_max / workers.max(1), &not_found)
+fn rules(old: &Shard, config: &Config) -> Vec<Option<RouteRules>> {
+    let rules = |route: &Route| RouteRules::new(&route.cache, &config.cache, old.key_fn.clone());
+    config.routes.iter().map(rules).collect()
+}
+
+/// What this worker may keep: bytes of stored responses, and by route how many not-found pages.
+fn cache_share(config: &Config, workers: usize) -> (usize, Vec<usize>) {
+    let share = |route: &Route| route.cache.cache_404_capacity.div_ceil(workers.max(1));
+    let not_found = config.routes.iter().map(share).collect();
+    (config.cache.bytes_max / workers.max(1), not_found)
 }
 
 /// By route, the worker's file of bodies, if the route wants one and it can be had. Routes with the same
-/// directory have the same file.
-fn disks(config: &Config, workers: usize) -> Vec<Option<Rc<Disk>>> {
+/// directory have the same file; one that is there already stays, with the room that it has.
+fn disks(old: &Shard, config: &Config) -> Vec<Option<Rc<Disk>>> {
     let directory = |route: &Route| {
         let is_on_disk = route.cache.storage_mode == CacheStorageMode::Filesystem;
         is_on_disk.then(|| route.cache.directory.clone())
     };
+    let mut known = BTreeMap::new();
+    for (route, disk) in old.config.routes.iter().zip(&old.disks) {
+        known.extend(directory(route).zip(disk.clone()));
+    }
     let directories: BTreeSet<Option<PathBuf>> =
         config.routes.iter().filter_map(directory).collect();
-    let shares = workers.max(1) * directories.len().max(1);
+    let shares = old.workers.max(1) * directories.len().max(1);
     let bytes_max = config.cache.file_bytes_max / shares as u64;
-    let open = |directory: Option<PathBuf>| match Disk::open(directory.as_deref(), bytes_max) {
-        Ok(disk) => Some((directory, Rc::new(disk))),
-        Err(error) => {
-            tracing::error!(%error, "Stored bodies stay in memory: there is no file for them");
-            None
+    let open = |directory: Option<PathBuf>| {
+        if let Some(disk) = known.remove(&directory) {
+            return Some((directory, disk));
+        }
+        match Disk::open(directory.as_deref(), bytes_max) {
+            Ok(disk) => Some((directory, Rc::new(disk))),
+            Err(error) => {
+                tracing::error!(%error, "Stored bodies stay in memory: there is no file for them");
+                None
+            }
         }
     };
     let disks: BTreeMap<_, _> = directories.into_iter().filter_map(open).collect();

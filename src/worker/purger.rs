@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::Message;
+use super::{Message, Terms};
 use crate::proxy::Purge;
 
 /// How often it is looked whether a worker that has not acknowledged has ended. flume keeps what is in
@@ -30,13 +30,13 @@ pub(super) fn mark_worker() {
     IS_WORKER.set(true);
 }
 
-/// Sends purges to the workers of one server.
+/// Sends purges, and what else every worker must have carried out, to the workers of one server.
 #[derive(Clone, Debug)]
 pub struct Purger {
     workers: Vec<flume::Sender<Message>>,
 }
 
-/// One worker's promise to carry out a purge; dropped when it has.
+/// One worker's promise to carry out what was sent; dropped when it has.
 #[derive(Debug)]
 pub struct Acknowledgement {
     worker: usize,
@@ -71,15 +71,24 @@ impl Purger {
         self.workers.iter().all(flume::Sender::is_disconnected)
     }
 
+    /// Has every worker serve under these terms what begins from now on.
+    pub fn reload(&self, terms: &Terms) -> Receipt {
+        self.send_each(|done| Message::Reload { terms: Box::new(terms.clone()), done })
+    }
+
     /// Sends a purge to every worker.
     pub fn send(&self, purge: Purge) -> Receipt {
         let purge = Arc::new(purge);
+        self.send_each(|done| Message::Purge { purge: Arc::clone(&purge), done })
+    }
+
+    fn send_each(&self, message: impl Fn(Acknowledgement) -> Message) -> Receipt {
         let (to, from) = flume::unbounded();
         let in_order = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
         for (worker, mailbox) in self.workers.iter().enumerate() {
             let done = Acknowledgement { worker, to: to.clone() };
             // A worker that has ended returns the message, whose drop acknowledges it.
-            mailbox.send(Message::Purge { purge: Arc::clone(&purge), done }).ok();
+            mailbox.send(message(done)).ok();
         }
         drop(in_order);
         Receipt { awaited: (0..self.workers.len()).collect(), workers: self.workers.clone(), from }

@@ -102,6 +102,9 @@ mod defects;
 // From where the backend is connected to.
 #[cfg(test)]
 mod sources;
+// Another configuration for a process that serves.
+#[cfg(test)]
+mod reload;
 // Binary upgrades: the next process takes the sockets over.
 #[cfg(test)]
 mod successor;

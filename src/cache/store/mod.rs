@@ -188,6 +188,13 @@ impl<V> Store<V> {
         removed
     }
 
+    /// Changes the bound, and evicts for it.
+    pub fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.make_room(0);
+        self.shrink_tables();
+    }
+
     /// Says that `bytes` bytes outside of the store count against its bound, and evicts for them.
     pub fn set_reserved(&mut self, bytes: usize) {
         self.reserved = bytes;

@@ -5,6 +5,7 @@ mod faults;
 mod forms;
 mod property;
 mod reference;
+mod renew;
 mod values;
 
 use super::*;

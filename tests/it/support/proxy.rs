@@ -32,7 +32,7 @@ pub struct Proxy {
     addr: SocketAddr,
     log: Arc<Watched<Log>>,
     readers: Vec<JoinHandle<()>>,
-    _config: TempDir,
+    config: TempDir,
 }
 
 #[derive(Debug, Default)]
@@ -205,6 +205,14 @@ impl Proxy {
         names.map(|file| self.proc_text(&file).trim_end().to_owned()).collect()
     }
 
+    /// Writes another configuration over its file, completed as [`Proxy::start`] does, and asks it to read
+    /// that.
+    pub fn reload(&self, driver: Driver, toml: &str) {
+        let path = self.config.path().join("config.toml");
+        fs::write(path, completed(driver, toml)).expect("writing the configuration");
+        self.signal(Signal::HUP);
+    }
+
     /// Starts a prepared command and waits until it listens.
     pub(super) fn spawn(mut command: Command, config: TempDir) -> Self {
         let mut child = command.spawn().expect("starting the binary");
@@ -216,7 +224,7 @@ impl Proxy {
         let readers = vec![collect(stdout, "", &log), collect(stderr, "stderr: ", &log)];
         let addr = SocketAddr::from(([0, 0, 0, 0], 0));
         // Made before it listens, so that a proxy which never does is killed and its log shown.
-        let mut proxy = Self { child, pidfd, addr, log, readers, _config: config };
+        let mut proxy = Self { child, pidfd, addr, log, readers, config };
         let line = proxy.wait_for_log(LISTENING);
         proxy.addr = listening_addr(&line).unwrap_or_else(|| panic!("no address in {line:?}"));
         proxy
