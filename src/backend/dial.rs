@@ -9,7 +9,12 @@ use std::time::{Duration, Instant};
 use super::{Backend, Connection};
 use crate::metrics::ConnectFailure;
 use crate::net::listener::start_connect;
+use crate::net::stream::shortage;
 use crate::net::{Fired, Stream, clock};
+
+/// How long nobody asks again for a port toward an address that has none: each time the kernel looks
+/// at all of its ports, which takes it milliseconds.
+const PORT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why no connection could be made.
 #[derive(Debug)]
@@ -20,10 +25,18 @@ pub enum DialError {
     Timeout,
     /// No port is free toward it, from any of our addresses.
     NoPort,
+    /// The process or the host has run out of descriptors or memory.
+    Exhausted(io::Error),
     /// Every address refused or failed; the last failure.
     Failed(io::Error),
     /// The process is leaving.
     Drain,
+}
+
+impl From<io::Error> for DialError {
+    fn from(error: io::Error) -> Self {
+        if shortage(&error).is_some() { Self::Exhausted(error) } else { Self::Failed(error) }
+    }
 }
 
 impl Backend {
@@ -54,6 +67,11 @@ impl Backend {
                     return Ok(connection);
                 }
                 Err(DialError::Drain) => return Err(DialError::Drain),
+                // Of no use to ask on: every address needs a descriptor.
+                Err(error @ DialError::Exhausted(_)) => {
+                    self.count(&error);
+                    return Err(error);
+                }
                 Err(error) => {
                     self.count(&error);
                     failure = error;
@@ -74,6 +92,7 @@ impl Backend {
                 ConnectFailure::Refused
             }
             DialError::NoPort => ConnectFailure::NoPort,
+            DialError::Exhausted(_) => ConnectFailure::Exhausted,
             DialError::Failed(_) => ConnectFailure::Other,
             // Our doing.
             DialError::Drain => return,
@@ -84,33 +103,47 @@ impl Backend {
     /// Begins to connect, from the next of our addresses that has a port left.
     fn begin(&self, address: SocketAddr) -> Result<OwnedFd, DialError> {
         let is_of_family = |source: &&IpAddr| source.is_ipv4() == address.is_ipv4();
+        if self.has_no_port(address) {
+            return Err(DialError::NoPort);
+        }
         let sources: Vec<_> = self.rules.sources.iter().filter(is_of_family).copied().collect();
         for attempt in 0..sources.len().max(1) {
             let turn = self.turn.get().wrapping_add(attempt);
             let source = sources.get(turn % sources.len().max(1)).copied();
-            match start_connect(address, source) {
+            match start_connect(address, source, self.rules.keepalive) {
                 Ok(socket) => {
                     self.turn.set(turn.wrapping_add(1));
                     return Ok(socket);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
-                Err(error) => return Err(DialError::Failed(error)),
+                Err(error) => return Err(error.into()),
             }
         }
+        self.portless.borrow_mut().push((address, clock::now()));
         Err(DialError::NoPort)
     }
 
+    /// Whether there was no port toward `address` a moment ago.
+    fn has_no_port(&self, address: SocketAddr) -> bool {
+        let mut portless = self.portless.borrow_mut();
+        if portless.is_empty() {
+            return false;
+        }
+        let now = clock::now();
+        portless.retain(|(_, since)| now.duration_since(*since) < PORT_PAUSE);
+        portless.iter().any(|(portless, _)| *portless == address)
+    }
+
     async fn connect(&self, address: SocketAddr, until: Instant) -> Result<Connection, DialError> {
-        let connection =
-            self.connection(Stream::new(self.begin(address)?).map_err(DialError::Failed)?);
+        let connection = self.connection(Stream::new(self.begin(address)?)?);
         connection.watch.set(Some(until));
         let waited = connection.watch.guard(connection.stream.writable()).await;
-        match waited.map_err(DialError::Failed)? {
+        match waited? {
             Ok(()) => {}
             Err(Fired::Deadline) => return Err(DialError::Timeout),
             Err(Fired::Drain) => return Err(DialError::Drain),
         }
-        connection.stream.connect_outcome().map_err(DialError::Failed)?;
+        connection.stream.connect_outcome()?;
         connection.watch.set(None);
         Ok(connection)
     }
@@ -135,7 +168,7 @@ mod tests {
     use super::*;
     use crate::backend::{Rules, Tally};
     use crate::metrics::Counters;
-    use crate::net::{Pool, Sweeper};
+    use crate::net::{Keepalive, Pool, Sweeper};
 
     const RULES: Rules = Rules {
         connect_timeout: Duration::from_secs(10),
@@ -143,6 +176,7 @@ mod tests {
         idle_age: Duration::ZERO,
         warm: 0,
         sources: Vec::new(),
+        keepalive: Keepalive { idle: None, unacknowledged: None },
     };
 
     fn backend(addresses: &[SocketAddr]) -> Backend {

@@ -11,13 +11,13 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use dial::DialError;
 pub use pool::Lease;
 
 use crate::metrics::{Counters, RouteCounters};
-use crate::net::{Inbox, Pool, Stream, Sweeper, Watch};
+use crate::net::{Inbox, Keepalive, Pool, Stream, Sweeper, Watch};
 
 /// A connection to a backend and what was read from it.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Rules {
     pub warm: usize,
     /// Our addresses to connect from, in turn; none leaves it to the system.
     pub sources: Vec<IpAddr>,
+    /// When a silent backend counts as gone.
+    pub keepalive: Keepalive,
 }
 
 /// Where a backend counts: the place of its route among the counters of the worker.
@@ -71,6 +73,8 @@ pub struct Backend {
     preferred: Cell<usize>,
     /// Which of our addresses is next.
     turn: Cell<usize>,
+    /// Addresses toward which no port was free, and when that was.
+    portless: RefCell<Vec<(SocketAddr, Instant)>>,
     /// Have carried an exchange; the newest last.
     idle: RefCell<VecDeque<pool::Idle>>,
     /// Have carried nothing yet.
@@ -97,6 +101,7 @@ impl Backend {
             addresses: RefCell::new(addresses),
             preferred: Cell::new(0),
             turn: Cell::new(0),
+            portless: RefCell::default(),
             idle: RefCell::default(),
             warm: RefCell::default(),
             is_warming: Cell::new(false),

@@ -392,6 +392,8 @@ fn read_timeouts(checker: &mut Checker, root: &Table) -> Timeouts {
         body_idle: or_never("body_idle"),
         tunnel_idle: or_never("tunnel_idle"),
         tunnel_half_close: or_never("tunnel_half_close"),
+        tcp_keepalive: or_never("tcp_keepalive"),
+        tcp_user_timeout: or_never("tcp_user_timeout"),
     }
 }
 

@@ -185,6 +185,10 @@ pub struct Timeouts {
     pub tunnel_idle: Option<Duration>,
     /// From the close of one side of a tunnel to the close of the other.
     pub tunnel_half_close: Option<Duration>,
+    /// Silence of a connection after which the kernel asks whether its peer is still there.
+    pub tcp_keepalive: Option<Duration>,
+    /// How long what was sent may stay unacknowledged, or untaken.
+    pub tcp_user_timeout: Option<Duration>,
 }
 
 /// How much there may be of things.

@@ -292,6 +292,17 @@ pub(super) static KEYS: &[Key] = {
             .doc("Without a byte in a tunnel, either way."),
         key(Timeouts, "tunnel_half_close", NEVER, "\"30s\"")
             .doc("From the close of one side of a tunnel to the close of the other."),
+        key(Timeouts, "tcp_keepalive", NEVER, "\"60s\"").doc(
+            "Silence on a connection, to a client or to a backend, after which the kernel asks whether \
+             the peer is still there: three times, 10 s apart (a sixth of this if that is less). \
+             Whole seconds.",
+        ),
+        key(Timeouts, "tcp_user_timeout", Span { zero: Some("the system's") }, "\"2m\"").doc(
+            "How long what was sent to a client or backend may stay unacknowledged, or unsent because \
+             the peer takes nothing: then it counts as gone. Also ends a silent connection whose probes \
+             stay unanswered, so let it be `tcp_keepalive` and 30 s at least: less, and one lost probe \
+             ends it.",
+        ),
         key(Limits, "head_bytes", Bytes { min: 1 << 10, max: 1 << 20 }, "\"32KiB\"")
             .doc("Bytes of a head."),
         key(Limits, "head_fields", Number { min: 1, max: 512 }, "100").doc("Fields of a head."),

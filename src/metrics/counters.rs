@@ -85,6 +85,12 @@ pub(super) fn code_label(slot: usize) -> String {
 pub struct Counters {
     /// Connections accepted.
     pub connections: Counter,
+    /// Attempts to accept that failed for want of a descriptor.
+    pub accepts_without_descriptor: Counter,
+    /// Attempts to accept that failed for another reason.
+    pub accepts_failed: Counter,
+    /// Connections answered 503 for want of a descriptor.
+    pub connections_shed: Counter,
     /// Connections accepted and handed to another worker.
     pub handoffs: Counter,
     /// Bytes carried by ended tunnels, client to backend.
@@ -148,6 +154,8 @@ pub enum ConnectFailure {
     Refused,
     /// No port was free toward it.
     NoPort,
+    /// No descriptor or memory was left.
+    Exhausted,
     /// Whatever else the system said.
     Other,
 }
@@ -223,8 +231,8 @@ impl Limit {
 
 impl ConnectFailure {
     /// Every failure, in the order of the enum.
-    pub const ALL: [Self; 5] =
-        [Self::NoAddress, Self::Timeout, Self::Refused, Self::NoPort, Self::Other];
+    pub const ALL: [Self; 6] =
+        [Self::NoAddress, Self::Timeout, Self::Refused, Self::NoPort, Self::Exhausted, Self::Other];
 
     /// The word in metrics.
     pub const fn label(self) -> &'static str {
@@ -233,6 +241,7 @@ impl ConnectFailure {
             Self::Timeout => "timeout",
             Self::Refused => "refused",
             Self::NoPort => "no_port",
+            Self::Exhausted => "exhausted",
             Self::Other => "other",
         }
     }
@@ -268,6 +277,9 @@ impl Counters {
     pub fn new(routes: usize) -> Self {
         Self {
             connections: Counter::default(),
+            accepts_without_descriptor: Counter::default(),
+            accepts_failed: Counter::default(),
+            connections_shed: Counter::default(),
             handoffs: Counter::default(),
             tunnel_bytes_up: Counter::default(),
             tunnel_bytes_down: Counter::default(),

@@ -126,6 +126,18 @@ fn connections(page: &mut Page, sources: &Sources<'_>) {
     for (worker, counters) in sources.workers.iter().enumerate() {
         page.sample(&[("worker", &worker.to_string())], counters.connections.value());
     }
+    let help = "Attempts to accept a connection that the system refused.";
+    page.family("accept_errors_total", Kind::Counter, help);
+    let kinds: [(&str, Of<Counters>); 2] = [
+        ("no_descriptor", |worker| worker.accepts_without_descriptor.value()),
+        ("other", |worker| worker.accepts_failed.value()),
+    ];
+    for (kind, one) in kinds {
+        page.sample(&[("kind", kind)], sources.sum(one));
+    }
+    let shed = sources.sum(|worker| worker.connections_shed.value());
+    let help = "Client connections answered 503 because no descriptor was left.";
+    page.single("connections_shed_total", Kind::Counter, help, shed);
     let help = "Client connections that another worker serves than the one that accepted.";
     let handoffs = sources.sum(|worker| worker.handoffs.value());
     page.single("accept_handoff_total", Kind::Counter, help, handoffs);

@@ -3,27 +3,34 @@
 use std::io;
 use std::net::{self, IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::Stream;
+use super::{Keepalive, Stream};
 
 /// Connections the kernel keeps for us between two accepts, capped by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// After this long without a byte the kernel asks whether the peer is still there.
-const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_PROBES: u32 = 3;
+/// Connections that failed while they waited, passed over by one accept.
+const PASSED_MAX: u32 = 64;
+
+/// How sockets listen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Whether an IPv6 socket takes IPv4 connections too.
+    pub dual_stack: bool,
+    /// When a silent client counts as gone.
+    pub keepalive: Keepalive,
+}
 
 /// Binds and listens on `address`; `workers` sockets that share it.
 ///
 /// A port of 0 is chosen by the kernel once and shared by all. Accepted sockets inherit
-/// `TCP_NODELAY` and keep-alive.
+/// `TCP_NODELAY` and `options.keepalive`.
 ///
 /// # Errors
 ///
@@ -31,13 +38,13 @@ const KEEPALIVE_PROBES: u32 = 3;
 pub fn bind(
     address: SocketAddr,
     workers: usize,
-    dual_stack: bool,
+    options: Options,
 ) -> io::Result<Vec<net::TcpListener>> {
-    probe(address, dual_stack)?;
+    probe(address, options)?;
     let mut address = address;
     let mut listeners = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let listener = join(address, dual_stack)?;
+        let listener = join(address, options)?;
         address = listener.local_addr()?;
         listeners.push(listener);
     }
@@ -56,17 +63,19 @@ pub fn bind(
 pub fn complete(
     mut group: Vec<net::TcpListener>,
     workers: usize,
-    dual_stack: bool,
+    options: Options,
 ) -> io::Result<Vec<net::TcpListener>> {
     for listener in &group {
-        set_options(&SockRef::from(listener))?;
+        let socket = SockRef::from(listener);
+        socket.set_tcp_nodelay(true)?;
+        options.keepalive.replace(&socket)?;
     }
     let Some(address) = group.first().map(net::TcpListener::local_addr).transpose()? else {
         return Ok(group);
     };
     let given = group.len();
     while group.len() < workers {
-        let joined = join(address, dual_stack);
+        let joined = join(address, options);
         let one = match (joined, group.get(group.len() % given)) {
             (Err(_), Some(other)) => other.try_clone()?,
             (joined, _) => joined?,
@@ -77,8 +86,8 @@ pub fn complete(
 }
 
 /// One more socket of a group.
-fn join(address: SocketAddr, dual_stack: bool) -> io::Result<net::TcpListener> {
-    let socket = socket(address, dual_stack)?;
+fn join(address: SocketAddr, options: Options) -> io::Result<net::TcpListener> {
+    let socket = socket(address, options)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -87,20 +96,21 @@ fn join(address: SocketAddr, dual_stack: bool) -> io::Result<net::TcpListener> {
 
 /// Fails if anybody listens on `address`: `SO_REUSEPORT` alone would share it in silence with an
 /// older copy of ourselves, and each would get half of the connections.
-fn probe(address: SocketAddr, dual_stack: bool) -> io::Result<()> {
+fn probe(address: SocketAddr, options: Options) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
-    socket(address, dual_stack)?.bind(&address.into())
+    socket(address, options)?.bind(&address.into())
 }
 
-fn socket(address: SocketAddr, dual_stack: bool) -> io::Result<Socket> {
+fn socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
     let socket = new_socket(address)?;
     if address.is_ipv6() {
-        socket.set_only_v6(!dual_stack)?;
+        socket.set_only_v6(!options.dual_stack)?;
     }
     socket.set_reuse_address(true)?;
-    set_options(&SockRef::from(&socket))?;
+    socket.set_tcp_nodelay(true)?;
+    options.keepalive.apply(&SockRef::from(&socket))?;
     Ok(socket)
 }
 
@@ -108,16 +118,6 @@ fn socket(address: SocketAddr, dual_stack: bool) -> io::Result<Socket> {
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
-}
-
-/// Sends small writes at once and asks the kernel to look after silent peers.
-fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// A socket that has begun to connect to `address`, without blocking, from the address `source` if
@@ -130,18 +130,21 @@ fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
 ///
 /// `AddrNotAvailable`: no port is free, or `source` is not ours; try another source. Anything else: the
 /// connect failed at once; try the next address.
-pub fn start_connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
+pub fn start_connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    keepalive: Keepalive,
+) -> io::Result<OwnedFd> {
     let socket = new_socket(address)?;
-    set_options(&SockRef::from(&socket))?;
+    socket.set_tcp_nodelay(true)?;
+    keepalive.apply(&SockRef::from(&socket))?;
     if let Some(source) = source {
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     match socket.connect(&address.into()) {
         Ok(()) => Ok(socket.into()),
-        Err(error)
-            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
-        {
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
             Ok(socket.into())
         }
         Err(error) => Err(error),
@@ -184,9 +187,11 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// No descriptor or memory is left: back off, since the connection still waits.
+    /// No descriptor or memory is left: back off, since the connection still waits. Or many
+    /// connections in a row have failed.
     pub fn try_accept(&self) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let mut passed = 0;
         loop {
             match acceptfrom_with(&self.socket, flags) {
                 Ok((socket, Some(address))) => match SocketAddr::try_from(address) {
@@ -194,11 +199,29 @@ impl Listener {
                     Err(_) => drop(socket),
                 },
                 Ok((socket, None)) => drop(socket),
-                Err(rustix::io::Errno::AGAIN) => return Ok(None),
-                // The client left while it waited in the queue.
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                // Not for ever: a system that refuses the call itself says the same.
+                Err(error) if is_of_the_connection(error) && passed < PASSED_MAX => passed += 1,
                 Err(error) => return Err(error.into()),
             }
         }
     }
+}
+
+/// Whether an accept has failed for the connection that waited and not for us: the client has left, a
+/// rule of the firewall forbids it, or the network has failed meanwhile (accept(2) lists these).
+fn is_of_the_connection(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::PERM
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+    )
 }

@@ -190,7 +190,38 @@ impl Stream {
     }
 }
 
-/// Whether the peer, or a keep-alive probe on its behalf, aborted the connection.
+/// What the process or the host has run out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Descriptors: `EMFILE`, `ENFILE`.
+    Descriptors,
+    /// Memory or buffers of the kernel: `ENOMEM`, `ENOBUFS`.
+    Memory,
+}
+
+/// The shortage that an operation has met, if it is one. It passes; nothing is wrong with the peer.
+pub fn shortage(error: &io::Error) -> Option<Shortage> {
+    match rustix::io::Errno::from_io_error(error)? {
+        rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => Some(Shortage::Descriptors),
+        rustix::io::Errno::NOMEM | rustix::io::Errno::NOBUFS => Some(Shortage::Memory),
+        _ => None,
+    }
+}
+
+/// Whether the kernel has given the peer up: it answers neither data nor probes (see
+/// [`Keepalive`](super::Keepalive)), or the network on the way to it is gone.
+pub fn is_lost(error: &io::Error) -> bool {
+    let host_down = rustix::io::Errno::HOSTDOWN.raw_os_error();
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    ) || error.raw_os_error() == Some(host_down)
+}
+
+/// Whether the peer aborted the connection.
 pub fn is_reset(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -69,6 +69,8 @@ pub enum Outcome {
     BackendUnreachable,
     /// No port is free to connect to the backend from.
     NoPort,
+    /// No descriptor or no memory is left to connect to the backend with.
+    Exhausted,
     /// No address of the backend answered the connect in time.
     ConnectTimeout,
     /// The backend did not begin its answer in time.
@@ -130,6 +132,7 @@ impl Outcome {
         Self::ClientGone,
         Self::BackendUnreachable,
         Self::NoPort,
+        Self::Exhausted,
         Self::ConnectTimeout,
         Self::ResponseTimeout,
         Self::BackendClosed,
@@ -243,6 +246,7 @@ const fn limited_row(outcome: Outcome) -> Row {
 }
 
 impl Outcome {
+    #[expect(clippy::too_many_lines, reason = "a table, one row an outcome")]
     const fn row(self) -> Row {
         use Party::{Backend, Client, Proxy};
         match self {
@@ -285,6 +289,7 @@ impl Outcome {
                 row("backend_unreachable", Backend, 502, "The backend cannot be reached.")
             }
             Self::NoPort => row("no_port", Proxy, 503, "No connection to the backend is free."),
+            Self::Exhausted => row("exhausted", Proxy, 503, "The proxy has run out of room."),
             Self::ConnectTimeout => {
                 row("connect_timeout", Backend, 504, "The backend did not accept in time.")
             }
@@ -361,7 +366,10 @@ impl Outcome {
 
     /// After how many seconds the client may try again, if waiting helps.
     pub fn retry_after(self) -> Option<u32> {
-        if matches!(self, Self::TooManyTunnels | Self::TooManyTunnelsOfAddress) {
+        if matches!(
+            self,
+            Self::TooManyTunnels | Self::TooManyTunnelsOfAddress | Self::NoPort | Self::Exhausted
+        ) {
             return Some(RETRY_SECONDS);
         }
         // The slowest rate is one a second.
@@ -378,6 +386,7 @@ impl Outcome {
                 | Self::UpgradeRefused
                 | Self::BackendUnreachable
                 | Self::NoPort
+                | Self::Exhausted
                 | Self::ConnectTimeout
                 | Self::ResponseTimeout
                 | Self::BackendClosed
@@ -445,6 +454,7 @@ impl Outcome {
             DialError::NoAddress | DialError::Failed(_) => Self::BackendUnreachable,
             DialError::Timeout => Self::ConnectTimeout,
             DialError::NoPort => Self::NoPort,
+            DialError::Exhausted(_) => Self::Exhausted,
             DialError::Drain => Self::Draining,
         }
     }

@@ -75,7 +75,7 @@ impl Record {
             DialError::NoAddress => "the name has no address".to_owned(),
             DialError::Timeout => "timed out".to_owned(),
             DialError::NoPort => "no port is free; more source_addresses give more".to_owned(),
-            DialError::Failed(error) => error.to_string(),
+            DialError::Failed(error) | DialError::Exhausted(error) => error.to_string(),
             DialError::Drain => "shutting down".to_owned(),
         };
         tracing::error!(

@@ -304,6 +304,13 @@ fn log_end(summary: &Summary, route: &str, client: IpAddr, lived: Duration) {
         summary;
     let seconds = lived.as_secs_f64();
     match (reason, failure) {
+        (CloseReason::ClientLost | CloseReason::BackendLost, Some((side, error))) => {
+            tracing::warn!(
+                target: TARGET,
+                %reason, %side, route, %client, seconds, up, down,
+                "Tunnel error: the {side} does not answer any more: {error}",
+            );
+        }
         (_, Some((side, error))) => tracing::error!(
             target: TARGET,
             %reason, %side, route, %client, seconds, up, down,

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use sd_notify::NotifyState;
+use socket2::SockRef;
 
 use super::run::{House, Shared, compressor, notify};
 use crate::config::{Config, RouteChange};
 use crate::proxy::{Purge, PurgeRoutes, PurgeWhat};
-use crate::worker::{Purger, Receipt};
+use crate::worker::{Purger, Receipt, keepalive};
 
 impl Shared {
     /// Serves under `wanted` what begins from now on, and says in the log what that changes. Returns when
@@ -66,6 +67,11 @@ impl Shared {
         }
         if let Some(levels) = &self.levels {
             levels.set(terms.config.log_level);
+        }
+        let keepalive = keepalive(&terms.config.timeouts);
+        for (_, listener) in &house.heirlooms {
+            // Accepted sockets inherit it. One that does not listen any more accepts nobody.
+            keepalive.replace(&SockRef::from(listener)).ok();
         }
         self.terms = terms;
         self.tell(house, &forgotten);

@@ -364,7 +364,7 @@ pub(super) struct House {
     pub(super) names: Names,
     pub(super) control: Option<Control>,
     /// Second descriptors of all listening sockets, for a successor.
-    heirlooms: Vec<(&'static str, net::TcpListener)>,
+    pub(super) heirlooms: Vec<(&'static str, net::TcpListener)>,
     is_upgrading: bool,
     pub(super) is_draining: bool,
 }

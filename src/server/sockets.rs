@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use super::error::StartError;
 use super::inherit::{CONTROL, HTTP, Inherited};
 use crate::config::{Accept, Config};
-use crate::net::listener;
+use crate::net::listener::{self, Options};
+use crate::worker::keepalive;
 
 /// Listening sockets.
 #[derive(Debug, Default)]
@@ -38,13 +39,14 @@ impl Sockets {
             Accept::Single => 1,
             Accept::Balanced | Accept::Kernel => workers,
         };
+        let keepalive = keepalive(&config.timeouts);
         let has_ipv4 = config.binds.iter().any(IpAddr::is_ipv4);
         for bind in &config.binds {
             let wanted = SocketAddr::new(*bind, config.http_port);
             // "::" alone serves IPv4 too, as operators expect; beside an IPv4 address it must not.
             let dual_stack = bind.is_unspecified() && !has_ipv4;
             let taken = inherited.listeners_on(wanted, false);
-            let group = group(wanted, (listeners_count, dual_stack), taken)?;
+            let group = group(wanted, listeners_count, Options { dual_stack, keepalive }, taken)?;
             sockets.addresses.extend(group.first().and_then(|one| one.local_addr().ok()));
             // More than there are workers, if a predecessor had more: none may be left unattended.
             for (index, listener) in group.into_iter().enumerate() {
@@ -53,7 +55,8 @@ impl Sockets {
         }
         for bind in &config.control_binds {
             let wanted = SocketAddr::new(*bind, config.control_port);
-            let group = group(wanted, (1, false), inherited.listeners_on(wanted, true))?;
+            let options = Options { dual_stack: false, keepalive };
+            let group = group(wanted, 1, options, inherited.listeners_on(wanted, true))?;
             sockets.control_addresses.extend(group.first().and_then(|one| one.local_addr().ok()));
             sockets.control.extend(group);
         }
@@ -78,14 +81,15 @@ impl Sockets {
 /// The sockets on one address, at least `count`: those that were `taken` over, or new ones.
 fn group(
     address: SocketAddr,
-    (count, dual_stack): (usize, bool),
+    count: usize,
+    options: Options,
     taken: Vec<TcpListener>,
 ) -> Result<Vec<TcpListener>, StartError> {
     let group = if taken.is_empty() {
-        listener::bind(address, count, dual_stack)
+        listener::bind(address, count, options)
     } else {
         tracing::info!("Taking over {} sockets on {address}", taken.len());
-        listener::complete(taken, count, dual_stack)
+        listener::complete(taken, count, options)
     };
     group.map_err(|error| StartError::Listen { address, error })
 }

@@ -7,7 +7,7 @@ use std::io;
 
 use super::{CloseReason, Side};
 use crate::net::Fired;
-use crate::net::stream::is_reset;
+use crate::net::stream::{is_lost, is_reset};
 
 /// Why a direction stopped before its sender's end.
 #[derive(Debug)]
@@ -49,6 +49,7 @@ pub(super) fn settle(broken: Option<Broken>, first_end: Option<Side>) -> Verdict
         Some(Broken::At(side, error)) => match closed {
             Some(closed) if is_reset(&error) => (closed, None, true),
             None if is_reset(&error) => (CloseReason::reset_by(side), None, true),
+            _ if is_lost(&error) => (CloseReason::lost_by(side), Some((side, error)), true),
             _ => (CloseReason::Error, Some((side, error)), true),
         },
     };
@@ -63,8 +64,12 @@ mod tests {
         Broken::At(Side::Backend, io::ErrorKind::ConnectionReset.into())
     }
 
-    fn failed() -> Broken {
+    fn lost() -> Broken {
         Broken::At(Side::Client, io::ErrorKind::TimedOut.into())
+    }
+
+    fn failed() -> Broken {
+        Broken::At(Side::Client, io::ErrorKind::OutOfMemory.into())
     }
 
     #[test]
@@ -78,6 +83,8 @@ mod tests {
             (Some(Broken::Fired(Fired::Deadline)), backend, CloseReason::BackendClosed, false),
             (Some(reset()), None, CloseReason::BackendReset, true),
             (Some(reset()), client, CloseReason::ClientClosed, true),
+            (Some(lost()), None, CloseReason::ClientLost, true),
+            (Some(lost()), backend, CloseReason::ClientLost, true),
             (Some(failed()), None, CloseReason::Error, true),
             (Some(failed()), backend, CloseReason::Error, true),
         ];
@@ -85,7 +92,8 @@ mod tests {
             let row = format!("{broken:?} after {first_end:?}");
             let verdict = settle(broken, first_end);
             assert_eq!((verdict.reason, verdict.aborts), (reason, aborts), "{row}");
-            assert_eq!(verdict.failure.is_some(), reason == CloseReason::Error, "{row}");
+            let has_failed = matches!(reason, CloseReason::Error | CloseReason::ClientLost);
+            assert_eq!(verdict.failure.is_some(), has_failed, "{row}");
         }
     }
 }

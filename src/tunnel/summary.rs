@@ -43,11 +43,15 @@ pub enum CloseReason {
     ClientReset,
     /// The backend aborted.
     BackendReset,
+    /// The client answers no more, neither data nor probes: it vanished without a word.
+    ClientLost,
+    /// The backend likewise.
+    BackendLost,
     /// No byte either way for `tunnel_idle`.
     IdleTimeout,
     /// The process left.
     Drain,
-    /// The system failed on one side, for instance because a peer vanished. Stays the last: see
+    /// The system failed on one side. Stays the last: see
     /// [`CloseReason::ALL`].
     Error,
 }
@@ -60,6 +64,8 @@ impl CloseReason {
         Self::BackendClosed,
         Self::ClientReset,
         Self::BackendReset,
+        Self::ClientLost,
+        Self::BackendLost,
         Self::IdleTimeout,
         Self::Drain,
         Self::Error,
@@ -72,6 +78,8 @@ impl CloseReason {
             Self::BackendClosed => "backend_closed",
             Self::ClientReset => "client_reset",
             Self::BackendReset => "backend_reset",
+            Self::ClientLost => "client_lost",
+            Self::BackendLost => "backend_lost",
             Self::IdleTimeout => "idle_timeout",
             Self::Drain => "drain",
             Self::Error => "error",
@@ -93,6 +101,14 @@ impl CloseReason {
             Side::Backend => Self::BackendReset,
         }
     }
+
+    /// The reason when `side` answers no more.
+    pub const fn lost_by(side: Side) -> Self {
+        match side {
+            Side::Client => Self::ClientLost,
+            Side::Backend => Self::BackendLost,
+        }
+    }
 }
 
 impl fmt::Display for CloseReason {
@@ -110,6 +126,6 @@ pub struct Summary {
     pub backend_to_client_bytes: u64,
     /// Why it ended.
     pub reason: CloseReason,
-    /// On which side the system failed and how, where it did.
+    /// On which side the system failed and how, where it did; a lost peer is such a failure.
     pub failure: Option<(Side, io::Error)>,
 }

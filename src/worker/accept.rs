@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::Message;
 use super::balance;
+use super::spare::Spare;
 use crate::config::Accept;
 use crate::http1::reply::{self, Reply};
 use crate::metrics::{ConnectionPlace, Excess, Gauge, Limit, Loads, Permit, Place};
 use crate::net::listener::Listener;
+use crate::net::stream::{Shortage, shortage};
 use crate::net::{Stream, Watch, clock};
 use crate::proxy::outcome::RETRY_SECONDS;
 use crate::proxy::{self, Shard, fence};
@@ -23,6 +25,9 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// The pause after the system has refused a descriptor: the connection waits in the queue, and an
 /// accept tried at once would fail at once.
 const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// Connections answered 503 between two such pauses.
+const SHEDS_PER_TURN: usize = 64;
 
 /// Between two lines about connections that were not accepted.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
@@ -66,14 +71,14 @@ pub(super) async fn run(shard: Rc<Shard>, listener: Listener, hall: Hall, watch:
             Ok(count) if count == ACCEPTS_PER_TURN => watch.rest().await,
             Ok(_) => {}
             Err(error) => {
-                door.complain(&error);
+                door.shed(&listener, &error);
                 monoio::time::sleep(BACK_OFF).await;
             }
         }
     }
     // These clients have connected: to them we still exist.
     if let Err(error) = door.admit_up_to(&listener, usize::MAX) {
-        door.complain(&error);
+        door.shed(&listener, &error);
     }
 }
 
@@ -94,6 +99,7 @@ struct Door {
     shard: Rc<Shard>,
     hall: Hall,
     random: u64,
+    spare: Spare,
     /// Lines about the system, about `limits.connections`, and about limits by address.
     error_lines: Pace,
     full_lines: Pace,
@@ -114,6 +120,7 @@ impl Door {
             shard,
             hall,
             random,
+            spare: Spare::new(),
             error_lines: Pace::default(),
             full_lines: Pace::default(),
             address_lines: Pace::default(),
@@ -191,6 +198,11 @@ impl Door {
             (503, "Too many connections are open.", RETRY_SECONDS)
         };
         self.tell(limit, address);
+        self.dismiss(socket, status, text, retry_after);
+    }
+
+    /// Answers and closes, without waiting for anything.
+    fn dismiss(&self, socket: OwnedFd, status: u16, text: &str, retry_after: u32) {
         let Ok(stream) = Stream::new(socket) else { return };
         let mut head = self.shard.scratch.take_head();
         self.shard.date.with(|date| {
@@ -216,6 +228,34 @@ impl Door {
         } else {
             let client = address.to_canonical();
             tracing::warn!(limit = limit.key(), %client, left_out, "Connection turned away");
+        }
+    }
+
+    /// The system has refused to accept. Where it has no descriptor for what waits, the one kept in
+    /// reserve is enough to say so to some; what still waits then does so until the next turn.
+    fn shed(&mut self, listener: &Listener, error: &io::Error) {
+        if shortage(error) != Some(Shortage::Descriptors) {
+            self.shard.counters.accepts_failed.add(1);
+            return self.complain(error);
+        }
+        self.shard.counters.accepts_without_descriptor.add(1);
+        let mut answered = 0;
+        while answered < SHEDS_PER_TURN && self.spare.spend() {
+            let accepted = listener.try_accept();
+            let Ok(Some((socket, _))) = accepted else { break };
+            self.dismiss(socket, 503, "The proxy has run out of descriptors.", RETRY_SECONDS);
+            answered += 1;
+            self.spare.restore();
+        }
+        self.spare.restore();
+        self.shard.counters.connections.add(answered as u64);
+        self.shard.counters.connections_shed.add(answered as u64);
+        if let Some(left_out) = self.error_lines.due(clock::now()) {
+            tracing::error!(
+                %error, answered, left_out,
+                "No descriptor is left for connections, so they are answered 503: raise RLIMIT_NOFILE \
+                 or lower limits.connections",
+            );
         }
     }
 

@@ -8,6 +8,7 @@ mod balance;
 mod outfit;
 mod purger;
 mod runtime;
+mod spare;
 
 use std::io;
 use std::net::{self, SocketAddr};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use accept::Guest;
-pub use outfit::Terms;
+pub use outfit::{Terms, keepalive};
 pub use purger::{Acknowledgement, Purger, Receipt};
 pub use runtime::Rung;
 

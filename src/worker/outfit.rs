@@ -12,9 +12,9 @@ use crate::cache::compress::Compressor;
 use crate::cache::disk::Disk;
 use crate::cache::local::Cache;
 use crate::cache::rules::{KeyFn, RouteRules};
-use crate::config::{CacheStorageMode, Config, Mount, Route, Runtime, TunnelEngine};
+use crate::config::{CacheStorageMode, Config, Mount, Route, Runtime, Timeouts, TunnelEngine};
 use crate::metrics::{Addresses, Counters, Gauge};
-use crate::net::Sweeper;
+use crate::net::{Keepalive, Sweeper};
 use crate::proxy::{Owner, Post, Shard};
 use crate::tunnel::{Ring, RingOptions};
 
@@ -122,6 +122,7 @@ fn backends(old: &Shard, config: &Config, addresses: &[Arc<[SocketAddr]>]) -> Ve
             idle_age: config.limits.pool_idle_age,
             warm: route.warm_connections,
             sources: route.source_addresses.clone(),
+            keepalive: keepalive(&config.timeouts),
         };
         let before = old.config.routes.get(index).zip(old.backends.get(index));
         if let Some((known, backend)) = before {
@@ -141,6 +142,11 @@ fn backends(old: &Shard, config: &Config, addresses: &[Arc<[SocketAddr]>]) -> Ve
         backends.push(Rc::new(backend));
     }
     backends
+}
+
+/// How the kernel finds out that a peer is gone.
+pub fn keepalive(timeouts: &Timeouts) -> Keepalive {
+    Keepalive { idle: timeouts.tcp_keepalive, unacknowledged: timeouts.tcp_user_timeout }
 }
 
 fn rules(old: &Shard, config: &Config) -> Vec<Option<RouteRules>> {

@@ -3,7 +3,8 @@
 //! The failure points exist in debug builds only, which is what the tests run.
 
 use crate::support::setup::{front_with, ok};
-use crate::support::{Backend, Client};
+use crate::support::tunnel::{accept, echo, open};
+use crate::support::{Backend, Client, Driver};
 
 on_both_drivers! {
     fn a_panic_in_a_connection_closes_that_one_alone(driver) {
@@ -21,6 +22,24 @@ on_both_drivers! {
         proxy.wait_for_log("A defect in the proxy has closed a connection");
         assert_eq!(other.get("/b").text(), "done");
         assert_eq!(Client::connect(proxy.addr()).get("/c").text(), "done");
+    }
+
+    fn a_panic_in_the_ring_ends_its_tunnels_and_the_worker_goes_on(driver) {
+        if driver == Driver::Epoll {
+            return;
+        }
+        let backend = Backend::scripted(|conn, _| {
+            accept(conn);
+            echo(conn);
+        });
+        let proxy = front_with(driver, &backend.url(), ("PHANTOM_FRAME_FAIL", "ring"));
+        let mut client = open(&proxy);
+        client.expect_closed();
+        backend.wait_for_scripts(1);
+        // From now on tunnels run without the ring.
+        let mut client = open(&proxy);
+        client.send("hello");
+        client.expect("hello");
     }
 
     fn the_death_of_a_worker_ends_the_process_with_its_own_code(driver) {

@@ -102,6 +102,11 @@ mod defects;
 // From where the backend is connected to.
 #[cfg(test)]
 mod sources;
+// What runs out, and who is gone without a word.
+#[cfg(test)]
+mod exhaustion;
+#[cfg(test)]
+mod lost_peers;
 // Another configuration for a process that serves.
 #[cfg(test)]
 mod reload;

@@ -293,6 +293,9 @@ fn the_log_level_changes_unless_the_environment_says_it() {
         proxy.reload(Driver::Epoll, &level("trace"));
         proxy.wait_for_logs("Configuration reloaded", 1);
         assert_eq!(Client::connect(proxy.addr()).get("/").status, 200);
+        if follows {
+            proxy.wait_for_log("TRACE");
+        }
         proxy.reload(Driver::Epoll, &level("info"));
         proxy.wait_for_logs("Configuration reloaded", 2);
         let told = proxy.logs().iter().any(|line| line.contains("TRACE"));

@@ -51,6 +51,8 @@ fn the_shortest_file_has_every_default() {
         body_idle: Some(secs(60)),
         tunnel_idle: Some(secs(3600)),
         tunnel_half_close: Some(secs(30)),
+        tcp_keepalive: Some(secs(60)),
+        tcp_user_timeout: Some(secs(120)),
     };
     assert_eq!(config.timeouts, timeouts);
     let limits = Limits {

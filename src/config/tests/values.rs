@@ -121,15 +121,18 @@ fn ranges_hold_their_ends() {
 #[test]
 fn zero_is_never_where_that_makes_sense() {
     let text = "[timeouts]\nresponse_head = 0\nbody_idle = '0s'\ntunnel_idle = 0\n\
-                tunnel_half_close = 0\n[server.a]\n";
+                tunnel_half_close = 0\ntcp_keepalive = 0\n\
+                tcp_user_timeout = 0\n[server.a]\n";
     let timeouts = accept(text).config.timeouts;
     let never = [
         timeouts.response_head,
         timeouts.body_idle,
         timeouts.tunnel_idle,
         timeouts.tunnel_half_close,
+        timeouts.tcp_keepalive,
+        timeouts.tcp_user_timeout,
     ];
-    assert_eq!(never, [None; 4]);
+    assert_eq!(never, [None; 6]);
     assert_eq!(root("drain_timeout = 0").drain_timeout, Duration::ZERO);
     assert_faults(
         "[timeouts]\nhead = 0\nkeepalive = '0s'\nconnect = '0ms'\n[server.a]",

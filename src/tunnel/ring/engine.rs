@@ -17,6 +17,7 @@ use super::lane::Lane;
 use super::pair::{Limits, Millis, Pair};
 use super::port::{Event, INDEX_MAX, Key, Port};
 use crate::net::Fired;
+use crate::net::stream::is_lost;
 use crate::tunnel::settle::Broken;
 use crate::tunnel::splice::Pipes;
 use crate::tunnel::{Side, Summary};
@@ -201,10 +202,11 @@ impl<T> Engine<T> {
         let mut events = std::mem::take(&mut self.events);
         let entered = self.port.enter(&mut events);
         for event in &events {
-            if let Event::Short { batch, result } = event
-                && let Some(send) = self.sends.get_mut(*batch as usize)
-            {
-                send.short = Some(*result);
+            match event {
+                Event::Short { batch, result } => self.note_short(*batch, *result),
+                // A socket tells its error once: whoever asked next was told no more than EPIPE.
+                Event::Received { key, result, .. } => self.note_failure(*key, *result),
+                Event::Room { .. } => {}
             }
         }
         if entered.is_ok() {
@@ -310,6 +312,27 @@ impl<T> Engine<T> {
                 lane.halted();
                 tunnel.failed(key.sender, error);
             }
+        }
+    }
+
+    /// A send of this round was not done whole.
+    fn note_short(&mut self, batch: u32, result: i32) {
+        if let Some(send) = self.sends.get_mut(batch as usize) {
+            send.short = Some(result);
+        }
+    }
+
+    /// A receive has completed so; if its sender is gone for good, that is the cause of what follows.
+    fn note_failure(&mut self, key: Key, result: i32) {
+        if result >= 0 {
+            return;
+        }
+        let error = errno(result);
+        // Any other waits for its turn: bytes may have come before it.
+        if is_lost(&error.into())
+            && let Some(tunnel) = lookup(&mut self.tunnels, key)
+        {
+            tunnel.failed(key.sender, error);
         }
     }
 
@@ -446,6 +469,12 @@ impl<T> Engine<T> {
 
     /// Drops every tunnel without another word: nothing can be asked of the ring any more.
     pub(super) fn abandon(&mut self) {
+        for (_, tunnel) in &self.tunnels {
+            for socket in [&tunnel.client, &tunnel.backend] {
+                // Said here, because operations that are out keep a socket open behind its close.
+                rustix::net::shutdown(socket, rustix::net::Shutdown::Both).ok();
+            }
+        }
         self.tunnels.clear();
         self.ended.clear();
     }

@@ -29,7 +29,7 @@ use pair::{Limits, Millis};
 use port::Port;
 
 use super::{Ends, Patience, Side, Summary};
-use crate::net::{Buffer, Stream, clock};
+use crate::net::{Buffer, Stream, clock, failpoint};
 
 /// How large a ring is.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +187,9 @@ impl<T> Ring<T> {
     async fn turns(&self, on_end: &impl Fn(T, Summary)) -> io::Result<()> {
         loop {
             self.is_nudged.set(false);
+            if !self.is_empty() {
+                failpoint::reach("ring");
+            }
             let has_more = self.engine.borrow_mut().turn(self.time(clock::now()))?;
             self.tell(on_end);
             if !has_more {

@@ -127,12 +127,24 @@ impl Backend {
     }
 }
 
-impl Drop for Backend {
-    fn drop(&mut self) {
-        let closer = bound_socket(self.addr);
+impl Backend {
+    /// Ends the acceptor; `false` if it has panicked. One in a network of its own is out of reach and
+    /// stays until the test process ends.
+    fn close(&mut self) -> bool {
+        let socket = Socket::new(Domain::for_address(self.addr), Type::STREAM, None);
+        let closer = socket.expect("a socket");
+        if closer.bind(&SocketAddr::new(self.addr.ip(), 0).into()).is_err() {
+            return true;
+        }
         self.shared.closer.with(|addr| *addr = Some(addr_of(&closer)));
         drop(closer.connect_timeout(&self.addr.into(), GUARD));
-        let ended = self.acceptor.take().is_none_or(|acceptor| acceptor.join().is_ok());
+        self.acceptor.take().is_none_or(|acceptor| acceptor.join().is_ok())
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let ended = self.close();
         let failures = self.shared.progress.with(|progress| std::mem::take(&mut progress.failures));
         if std::thread::panicking() {
             // A second panic would abort the run.

@@ -12,6 +12,7 @@ pub mod client;
 pub mod control;
 pub mod launch;
 pub mod message;
+pub mod netns;
 pub mod pages;
 pub mod peer;
 pub mod proxy;
