@@ -73,6 +73,7 @@ pub(super) fn check(root: &Table, strict: bool) -> Result<Loaded, Faults> {
         limits: read_limits(&mut checker, root),
         cache: read_cache_limits(&mut checker, root),
         drain_timeout: keys.required("drain_timeout"),
+        drain_spread: keys.optional("drain_spread"),
         log_format: match keys.required("log_format") {
             "json" => LogFormat::Json,
             _ => LogFormat::Text,

@@ -72,6 +72,8 @@ pub struct Config {
     pub cache: Cache,
     /// How long requests and tunnels may go on once draining began; zero ends them at once.
     pub drain_timeout: Duration,
+    /// The last part of that, over which the closing of tunnels is spread; `None` is a third of it.
+    pub drain_spread: Option<Duration>,
     /// The form of the log.
     pub log_format: LogFormat,
     /// The least that is logged, where the environment does not say it.

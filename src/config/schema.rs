@@ -239,6 +239,10 @@ pub(super) static KEYS: &[Key] = {
         ),
         key(Root, "drain_timeout", Span { zero: Some("at once") }, "\"30s\"")
             .doc("How long tunnels and requests may go on after SIGTERM."),
+        key(Root, "drain_spread", Span { zero: Some("all at once") }, "").doc(
+            "The part at the end of `drain_timeout` over which tunnels that are left are closed, so that \
+             their clients do not all come back in one second. Unset: a third of it.",
+        ),
         key(Root, "log_format", Choice(&["text", "json"]), "\"text\"")
             .doc("Form of the log on stdout.").restart(),
         key(Root, "log_level", Choice(LEVELS), "\"info\"")

@@ -46,12 +46,40 @@ struct Entry {
     fired: Cell<Option<Fired>>,
     /// Set while the connection waits between two requests, where a drain may end it.
     idle: Cell<bool>,
+    /// Set once the connection is a tunnel, which a drain may end before its deadline.
+    is_tunnel: Cell<bool>,
     /// Set while the task wants to be woken by every sweep.
     ticks: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
+/// Picks so many of so many, each as likely as the others (selection sampling, Knuth's algorithm S).
+#[derive(Clone, Copy, Debug)]
+pub struct Pick {
+    due: usize,
+    left: usize,
+}
+
+impl Pick {
+    /// Picks `due` of `left`.
+    pub fn new(due: usize, left: usize) -> Self {
+        Self { due: due.min(left), left }
+    }
+
+    /// Whether the next one is picked; `random` is below 2^32.
+    pub fn next(&mut self, random: u64) -> bool {
+        let is_picked = (random * self.left as u64) >> 32 < self.due as u64;
+        self.left = self.left.saturating_sub(1);
+        self.due -= usize::from(is_picked);
+        is_picked
+    }
+}
+
 impl Entry {
+    fn is_open_tunnel(&self) -> bool {
+        self.is_tunnel.get() && self.fired.get() != Some(Fired::Drain)
+    }
+
     /// Sets the flag and returns whom to wake.
     fn fire(&self, cause: Fired) -> Option<Waker> {
         self.fired.set(Some(cause));
@@ -90,6 +118,18 @@ impl Sweeper {
     /// Fires the watches of connections that wait between two requests.
     pub fn drain_idle(&self) {
         self.fire_where(Fired::Drain, |entry| entry.idle.get());
+    }
+
+    /// Tunnels that no drain has ended yet.
+    pub fn tunnels(&self) -> usize {
+        self.entries.borrow().iter().filter(|(_, entry)| entry.is_open_tunnel()).count()
+    }
+
+    /// Ends `due` of the tunnels, picked by `random`, which returns numbers below 2^32.
+    pub fn drain_some(&self, due: usize, mut random: impl FnMut() -> u64) {
+        let mut pick = Pick::new(due, self.tunnels());
+        let pick = RefCell::new(move || pick.next(random()));
+        self.fire_where(Fired::Drain, |entry| entry.is_open_tunnel() && pick.borrow_mut()());
     }
 
     /// Fires every watch: the drain's deadline has passed.
@@ -156,6 +196,11 @@ impl Watch {
     /// Says whether the connection waits between two requests, where a drain may end it.
     pub fn set_idle(&self, idle: bool) {
         self.entry.idle.set(idle);
+    }
+
+    /// Says that the connection is a tunnel from now on.
+    pub fn set_tunnel(&self) {
+        self.entry.is_tunnel.set(true);
     }
 
     /// Forgets a drain that has fired, because the connection still has something to do; `false` when
@@ -311,6 +356,25 @@ mod tests {
         assert!(!busy.forgive(), "the deadline has passed");
         busy.set(None);
         assert_eq!(busy.fired(), Some(Fired::Drain), "a new deadline does not undo a drain");
+    }
+
+    #[test]
+    fn some_tunnels_are_drained_and_nothing_else() {
+        let sweeper = Rc::new(Sweeper::default());
+        let watches: Vec<_> = (0..100).map(|_| sweeper.watch()).collect();
+        watches.iter().step_by(2).for_each(Watch::set_tunnel);
+        let mut seed = 1_u64;
+        let random = || {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            seed >> 32
+        };
+        sweeper.drain_some(20, random);
+        assert_eq!(sweeper.tunnels(), 30);
+        assert!(watches.iter().skip(1).step_by(2).all(|watch| watch.fired().is_none()));
+        let first = watches.iter().take(50).filter(|watch| watch.fired().is_some()).count();
+        assert!((3..=17).contains(&first), "picked from everywhere: {first}");
+        sweeper.drain_some(99, || u64::from(u32::MAX));
+        assert_eq!(sweeper.tunnels(), 0);
     }
 
     #[test]

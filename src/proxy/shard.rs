@@ -92,6 +92,8 @@ pub struct Shard {
     pub record: Rc<Record>,
     /// Whether the process is leaving: connections end after the request that runs.
     pub draining: Rc<Cell<bool>>,
+    /// With which code a drain closes WebSocket tunnels.
+    pub close_code: Rc<Cell<u16>>,
 }
 
 /// Where a worker's shards find the one that serves what begins now.

@@ -23,6 +23,7 @@ use crate::tunnel::{CloseReason, Ends, Patience, Summary, pump};
 #[derive(Debug)]
 pub(super) struct Switched {
     connection: Connection,
+    is_websocket: bool,
     places: Places,
     route: usize,
 }
@@ -73,7 +74,7 @@ impl Tunnel {
     /// Joins the client's connection with the backend's.
     pub(super) fn new(client: Client, switched: Switched) -> Self {
         let Client { stream, mut inbox, watch, address, .. } = client;
-        let Switched { connection, places, route } = switched;
+        let Switched { connection, is_websocket, places, route } = switched;
         let Connection { stream: backend, inbox: mut backend_inbox, .. } = connection;
         Self {
             ends: Ends {
@@ -81,6 +82,7 @@ impl Tunnel {
                 backend,
                 client_early: inbox.take(),
                 backend_early: backend_inbox.take(),
+                is_websocket,
             },
             watch,
             places,
@@ -151,7 +153,8 @@ async fn attempt(
             if has_too_many_early_bytes(shard, client) {
                 return Err(refused_by_limit(shard, client.address, request, Outcome::EarlyBytes));
             }
-            let switched = Switched { connection, places, route: request.route };
+            let is_websocket = answer.fields().has_token("upgrade", "websocket");
+            let switched = Switched { connection, is_websocket, places, route: request.route };
             Ok(switch(shard, client, answer, switched).await)
         }
     }
@@ -280,7 +283,8 @@ pub async fn run_tunnel(shard: &Shard, tunnel: Box<Tunnel>, place: Place) {
             Err(refused) => (ends, owner) = *refused,
         }
     }
-    let summary = pump::run(&mut ends, &shard.pool, &watch, patience).await;
+    watch.set_tunnel();
+    let summary = pump::run(&mut ends, &shard.pool, &watch, (patience, &shard.close_code)).await;
     drop(ends);
     end_tunnel(shard, owner, &summary);
 }

@@ -23,7 +23,8 @@ use crate::config::{CacheStrategy, CompressStrategy, Config, DriverChoice};
 use crate::control::{self, Control, Phase, Status};
 use crate::metrics::{AddressLimits, Addresses, Gauge, Loads};
 use crate::net::clock;
-use crate::worker::{Message, Purger, Rung, Setup, Terms};
+use crate::tunnel::frames::{GOING_AWAY, SERVICE_RESTART};
+use crate::worker::{Leave, Message, Purger, Rung, Setup, Terms};
 
 /// The patience with what a successor leaves to us: a century.
 const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
@@ -226,6 +227,7 @@ impl Server {
             control,
             heirlooms,
             is_upgrading: false,
+            has_successor: false,
             is_draining: false,
         };
         shared.attend(&self.inbox, house).inspect_err(|_| dismiss(&senders))
@@ -245,7 +247,7 @@ pub(super) fn compressor(config: &Config) -> io::Result<Option<Compressor>> {
 fn dismiss(senders: &[flume::Sender<Message>]) {
     for sender in senders {
         // One that never started, or has ended, does not mind.
-        sender.send(Message::Drain { until: clock::now() }).ok();
+        sender.send(Message::Drain(Leave::now())).ok();
     }
 }
 
@@ -303,6 +305,7 @@ impl Shared {
                 Ok(Event::Succeeded(Ok(()))) => {
                     // From now on the control endpoint is the successor's: a purge must reach it.
                     house.control = None;
+                    house.has_successor = true;
                     self.drain(&mut house, FOR_EVER);
                 }
                 Ok(Event::Succeeded(Err(error))) => {
@@ -366,6 +369,8 @@ pub(super) struct House {
     /// Second descriptors of all listening sockets, for a successor.
     pub(super) heirlooms: Vec<(&'static str, net::TcpListener)>,
     is_upgrading: bool,
+    /// Whether another process serves in our place.
+    has_successor: bool,
     pub(super) is_draining: bool,
 }
 
@@ -407,11 +412,15 @@ impl Shared {
         self.status.set_phase(Phase::Draining);
         // Kept open they would keep clients waiting that nobody will serve.
         house.heirlooms.clear();
+        let spread = self.terms.config.drain_spread.unwrap_or(timeout / 3).min(timeout);
         let patience = if timeout == FOR_EVER {
             "when it has ended".to_owned()
         } else {
-            format!("in {timeout:?}")
+            format!("in {timeout:?}, tunnels in the last {spread:?} of that")
         };
+        // Whoever is told so may come back at once.
+        let close_code = if house.has_successor { SERVICE_RESTART } else { GOING_AWAY };
+        let leave = Leave { until: clock::now() + timeout, spread, close_code };
         tracing::info!(
             connections = self.connections.value(),
             tunnels = self.tunnels.value(),
@@ -420,7 +429,7 @@ impl Shared {
         );
         for sender in &house.senders {
             // A worker that has ended has nothing left to drain.
-            sender.send(Message::Drain { until: clock::now() + timeout }).ok();
+            sender.send(Message::Drain(leave)).ok();
         }
     }
 }

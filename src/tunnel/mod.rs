@@ -1,9 +1,11 @@
 //! Bytes both ways after a 101, until both sides have ended.
 //!
-//! A tunnel has no framing: nothing here looks into the bytes. What one side does is carried to the
+//! A tunnel has no framing: nothing here depends on the bytes, and only a drain wants to know where a
+//! WebSocket frame ends. What one side does is carried to the
 //! other as it is: bytes in order, the end of one direction (half-close) as the end of one
 //! direction, an abort as an abort, and a reader that does not read as a writer that may not write.
 
+pub mod frames;
 pub mod pump;
 pub mod ring;
 pub mod summary;
@@ -29,6 +31,8 @@ pub struct Ends {
     pub client_early: Option<Buffer>,
     /// Bytes the backend sent right behind its 101; the client gets them first.
     pub backend_early: Option<Buffer>,
+    /// Whether what follows are frames of RFC 6455, between which a drain can say goodbye.
+    pub is_websocket: bool,
 }
 
 /// How long a tunnel may be silent. `None` is for ever.

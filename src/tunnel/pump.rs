@@ -9,16 +9,23 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
+use super::frames::{Frames, GOING_AWAY, close_frame, mask};
 use super::settle::{Broken, settle};
 use super::{Ends, Patience, Side, Summary};
-use crate::net::{Buffer, Pool, Stream, Watch};
+use crate::net::{Buffer, Fired, Pool, Stream, Watch};
 
 /// Full reads in a row after which a direction lets the others of its core go first: 4 of 64 KiB.
 const READS_PER_TURN: u32 = 4;
 
 /// Bytes after which a direction rests where the driver makes it necessary.
 const BYTES_PER_STINT: u64 = 1024 * 1024;
+
+/// Looks after a close frame, and the pause between two, before the sockets close: the peers' own ends are
+/// awaited, since bytes that nobody reads would make the close a reset.
+const LOOKS_MAX: u32 = 100;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What both directions share. Cells, because both run in one task.
 struct Pump<'a> {
@@ -65,27 +72,38 @@ struct Lane<'a> {
     receiver: Side,
     /// Bytes that the receiver's socket took.
     bytes: &'a Cell<u64>,
+    /// Where they end.
+    frames: &'a Cell<Frames>,
 }
 
 /// Carries bytes both ways until both directions have ended, one side aborts or `watch` fires.
 ///
 /// Drop `ends` afterwards: that closes both sockets, with FIN after an orderly end or a timeout,
-/// with RST where the other side aborted. `watch` belongs to the tunnel until then.
+/// with RST where the other side aborted. `watch` belongs to the tunnel until then. A drain says goodbye
+/// with `close_code` where it may.
 ///
 /// # Cancellation
 ///
 /// Bytes in transit are lost; drop `ends`.
-pub async fn run(ends: &mut Ends, pool: &Rc<Pool>, watch: &Watch, patience: Patience) -> Summary {
+pub async fn run(
+    ends: &mut Ends,
+    pool: &Rc<Pool>,
+    watch: &Watch,
+    (patience, close_code): (Patience, &Cell<u16>),
+) -> Summary {
     let (client_early, backend_early) = (ends.client_early.take(), ends.backend_early.take());
     let (client, backend) = (&ends.client, &ends.backend);
     let pump = Pump { pool, watch, patience, first_end: Cell::new(None) };
     let (up_bytes, down_bytes) = (Cell::new(0), Cell::new(0));
+    let frames = Frames::new(ends.is_websocket);
+    let (up_frames, down_frames) = (Cell::new(frames), Cell::new(frames));
     let up = Lane {
         from: client,
         to: backend,
         sender: Side::Client,
         receiver: Side::Backend,
         bytes: &up_bytes,
+        frames: &up_frames,
     };
     let down = Lane {
         from: backend,
@@ -93,6 +111,7 @@ pub async fn run(ends: &mut Ends, pool: &Rc<Pool>, watch: &Watch, patience: Pati
         sender: Side::Backend,
         receiver: Side::Client,
         bytes: &down_bytes,
+        frames: &down_frames,
     };
     pump.moved();
     let mut up_run = pin!(up.carry(&pump, client_early));
@@ -112,6 +131,16 @@ pub async fn run(ends: &mut Ends, pool: &Rc<Pool>, watch: &Watch, patience: Pati
     })
     .await
     .err();
+    if matches!(broken, Some(Broken::Fired(Fired::Drain))) && pump.first_end.get().is_none() {
+        let told = [
+            say_goodbye(client, down_frames.get(), close_frame(close_code.get(), None)),
+            say_goodbye(backend, up_frames.get(), close_frame(GOING_AWAY, Some(mask()))),
+        ];
+        if told.contains(&true) {
+            // Not part of what every tunnel holds.
+            Box::pin(hear_out(client, backend, pool)).await;
+        }
+    }
     let verdict = settle(broken, pump.first_end.get());
     if verdict.aborts {
         client.reset_on_drop();
@@ -122,6 +151,37 @@ pub async fn run(ends: &mut Ends, pool: &Rc<Pool>, watch: &Watch, patience: Pati
         backend_to_client_bytes: down_bytes.get(),
         reason: verdict.reason,
         failure: verdict.failure,
+    }
+}
+
+/// Sends a close frame, the last thing that this peer hears, if one may stand here.
+fn say_goodbye(to: &Stream, frames: Frames, (frame, len): ([u8; 8], usize)) -> bool {
+    // A socket that takes none of it is full: then the close alone must do.
+    let is_sent = frames.is_between() && to.try_write(frame.get(..len).unwrap_or_default()).is_ok();
+    if is_sent {
+        to.shutdown_write();
+    }
+    is_sent
+}
+
+/// Drops what still comes, until both peers have ended or had their time.
+async fn hear_out(client: &Stream, backend: &Stream, pool: &Rc<Pool>) {
+    let is_over = |stream: &Stream| {
+        let mut buffer = pool.take_large();
+        loop {
+            match stream.try_read(buffer.spare_mut()) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Ok(_) | Err(_) => return true,
+            }
+        }
+    };
+    for _ in 0..LOOKS_MAX {
+        let are_over = [is_over(client), is_over(backend)];
+        if are_over == [true, true] {
+            return;
+        }
+        monoio::time::sleep(LOOK).await;
     }
 }
 
@@ -192,6 +252,9 @@ impl Lane<'_> {
         while !buffer.is_empty() {
             match self.to.try_write(buffer.filled()) {
                 Ok(count) => {
+                    let mut frames = self.frames.get();
+                    frames.follow(buffer.filled().get(..count).unwrap_or_default());
+                    self.frames.set(frames);
                     buffer.consume(count);
                     self.bytes.set(self.bytes.get() + count as u64);
                     pump.moved();

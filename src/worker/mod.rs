@@ -5,6 +5,7 @@
 
 mod accept;
 mod balance;
+mod drain;
 mod outfit;
 mod purger;
 mod runtime;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use accept::Guest;
+pub use drain::Leave;
 pub use outfit::{Terms, keepalive};
 pub use purger::{Acknowledgement, Purger, Receipt};
 pub use runtime::Rung;
@@ -31,12 +33,6 @@ use crate::net::listener::Listener;
 use crate::net::{clock, failpoint, sweeper};
 use crate::proxy::{self, Letter, Owner, Purge, Shard, fence, purge};
 use crate::tunnel::Ring;
-
-/// How often a draining worker looks whether its last connection has ended.
-const DRAIN_LOOK: Duration = Duration::from_millis(10);
-
-/// After the end of patience: time to close what is left and to log why.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Between two lines about addresses that could not be told apart.
 const UNTRACKED_PAUSE: Duration = Duration::from_secs(1);
@@ -70,10 +66,7 @@ pub enum Message {
     /// About the cache, from another worker or the compressor.
     Letter(Letter),
     /// Accept nothing new, finish what runs, and close what is left at this instant.
-    Drain {
-        /// The end of patience.
-        until: Instant,
-    },
+    Drain(Leave),
 }
 
 /// Everything a worker starts with.
@@ -166,16 +159,8 @@ async fn live(setup: Setup, rung: Rung) {
     }
     // What is left are the accept loops' own copies: the mailboxes close when accepting has ended.
     drop(hall);
-    let until = obey(&mut shard, &mailbox).await;
-    drain(&mut Drain { shard, mailbox, loads, own: index }, until).await;
-}
-
-/// What a draining worker looks at.
-struct Drain {
-    shard: Rc<Shard>,
-    mailbox: flume::Receiver<Message>,
-    loads: Loads,
-    own: usize,
+    let leave = obey(&mut shard, &mailbox).await;
+    drain::Drain { shard, mailbox, loads, own: index }.run(leave).await;
 }
 
 /// Runs the tunnels of the ring.
@@ -187,25 +172,25 @@ async fn carry(ring: Rc<Ring<Owner>>, shard: Rc<Shard>) {
     }
 }
 
-/// Carries out messages until one asks to drain; returns the end of patience.
-async fn obey(shard: &mut Rc<Shard>, mailbox: &flume::Receiver<Message>) -> Instant {
+/// Carries out messages until one asks to drain.
+async fn obey(shard: &mut Rc<Shard>, mailbox: &flume::Receiver<Message>) -> Leave {
     loop {
         match mailbox.recv_async().await {
             Ok(message) => {
-                if let Some(until) = carry_out(shard, message) {
-                    return until;
+                if let Some(leave) = carry_out(shard, message) {
+                    return leave;
                 }
             }
             // The control thread is gone: so is the process, soon.
-            Err(flume::RecvError::Disconnected) => return clock::now(),
+            Err(flume::RecvError::Disconnected) => return Leave::now(),
         }
     }
 }
 
-/// Carries out one message; the end of patience if it asks to drain.
-fn carry_out(shard: &mut Rc<Shard>, message: Message) -> Option<Instant> {
+/// Carries out one message; returns how to leave if it asks for that.
+fn carry_out(shard: &mut Rc<Shard>, message: Message) -> Option<Leave> {
     match message {
-        Message::Drain { until } => return Some(until),
+        Message::Drain(leave) => return Some(leave),
         Message::Serve(guest) => accept::welcome(shard, guest),
         Message::Reload { terms, done } => {
             *shard = outfit::renew(shard, *terms);
@@ -223,51 +208,6 @@ fn carry_out(shard: &mut Rc<Shard>, message: Message) -> Option<Instant> {
         }
     }
     None
-}
-
-/// Lets running requests and tunnels end by themselves until `until`, then closes what is left.
-async fn drain(draining: &mut Drain, until: Instant) {
-    let shard = Rc::clone(&draining.shard);
-    shard.draining.set(true);
-    shard.sweeper.drain_idle();
-    for backend in &shard.backends {
-        backend.retire();
-    }
-    if !draining.is_empty_by(until).await {
-        shard.sweeper.drain_all();
-        if let Some(ring) = &shard.ring {
-            ring.drain();
-        }
-        draining.is_empty_by(clock::now() + LAST_WORDS).await;
-    }
-}
-
-impl Drain {
-    /// Waits until no connection is left; `false` if some are at `until`.
-    async fn is_empty_by(&mut self, mut until: Instant) -> bool {
-        loop {
-            // Another worker may have accepted a connection for this one before it drained itself,
-            // and patience may end sooner than was said.
-            while let Ok(message) = self.mailbox.try_recv() {
-                until =
-                    carry_out(&mut self.shard, message).map_or(until, |sooner| sooner.min(until));
-            }
-            if self.is_empty() {
-                return true;
-            }
-            if clock::now() >= until {
-                return false;
-            }
-            monoio::time::sleep(DRAIN_LOOK).await;
-        }
-    }
-
-    /// Whether nothing waits or runs here. The load counts a connection from before it is handed
-    /// over, the sweeper the accept loops too.
-    fn is_empty(&self) -> bool {
-        let ring_is_empty = self.shard.ring.as_ref().is_none_or(|ring| ring.is_empty());
-        self.loads.of(self.own) == 0 && self.shard.sweeper.is_empty() && ring_is_empty
-    }
 }
 
 /// Fires deadlines and tidies up, for as long as the worker lives.

@@ -1,5 +1,6 @@
 //! Making a worker's shard out of what the control thread gave it, at the start and at a reload.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::config::{CacheStorageMode, Config, Mount, Route, Runtime, Timeouts, T
 use crate::metrics::{Addresses, Counters, Gauge};
 use crate::net::{Keepalive, Sweeper};
 use crate::proxy::{Owner, Post, Shard};
+use crate::tunnel::frames::GOING_AWAY;
 use crate::tunnel::{Ring, RingOptions};
 
 /// What a shard is made of.
@@ -65,6 +67,7 @@ impl Outfit {
             date: Rc::default(),
             record: Rc::default(),
             draining: Rc::default(),
+            close_code: Rc::new(Cell::new(GOING_AWAY)),
             compressor: None,
             key_fn: self.key_fn,
             config: Arc::clone(config),
@@ -106,6 +109,7 @@ pub(super) fn renew(old: &Shard, terms: Terms) -> Rc<Shard> {
         counters: Arc::clone(&old.counters),
         record: Rc::clone(&old.record),
         draining: Rc::clone(&old.draining),
+        close_code: Rc::clone(&old.close_code),
         config,
     });
     shard.take_over();

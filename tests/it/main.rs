@@ -113,6 +113,9 @@ mod reload;
 // Binary upgrades: the next process takes the sockets over.
 #[cfg(test)]
 mod successor;
+// How tunnels are closed when the process leaves.
+#[cfg(test)]
+mod drain_spread;
 // The binary as a process.
 #[cfg(test)]
 mod process;

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::control::get;
 use crate::support::tunnel::{ACCEPTED, echo, open, route_to};
-use crate::support::{Backend, BackendConn, Client, Driver, Launch, Proxy, eventually};
+use crate::support::{Backend, BackendConn, Client, Driver, Launch, Proxy, eventually, ws};
 
 /// Upgrades in a row.
 const UPGRADES: usize = 10;
@@ -111,6 +111,27 @@ on_both_drivers! {
         kill_process(pid, Signal::TERM).expect("it lives");
         drop(tunnel);
         assert_eq!(proxy.wait_exit(), 0, "{:#?}", proxy.logs());
+    }
+
+    fn a_websocket_that_must_go_after_an_upgrade_is_told_that_the_service_has_restarted(driver) {
+        let backend = Backend::scripted(|conn, _| {
+            let request = conn.read_request_head();
+            let key = request.field("sec-websocket-key").expect("a key");
+            conn.send(ws::switching_protocols(key, &[]));
+            conn.read_until_closed();
+        });
+        let mut proxy = Proxy::start(driver, &format!("drain_timeout = 1\n{}", route_to(&backend.url())));
+        let mut client = Client::connect(proxy.addr());
+        client.send(ws::ws_request("/", &[]));
+        assert_eq!(client.read_response_head().status, 101);
+        let pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("a process");
+        Line::default().upgrade(&proxy, pid);
+        proxy.wait_for_log("Draining");
+        proxy.signal(Signal::TERM);
+        assert_eq!(client.read_exact(4), [0x88, 2, 0x03, 0xf4]);
+        client.expect_eof();
+        drop(client);
+        assert_eq!(proxy.wait_exit(), 0);
     }
 
     fn the_control_endpoint_moves_to_the_new_process(driver) {

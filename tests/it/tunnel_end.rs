@@ -298,7 +298,7 @@ on_both_drivers! {
             conn.send("b");
             conn.expect_eof();
         });
-        let config = format!("drain_timeout = \"1s\"\n{}", route_to(&backend.url()));
+        let config = format!("drain_timeout = \"1s\"\ndrain_spread = 0\n{}", route_to(&backend.url()));
         let proxy = Proxy::start(driver, &config);
         let mut client = open(&proxy);
         proxy.signal(Signal::TERM);

@@ -18,6 +18,7 @@ use super::pair::{Limits, Millis, Pair};
 use super::port::{Event, INDEX_MAX, Key, Port};
 use crate::net::Fired;
 use crate::net::stream::is_lost;
+use crate::tunnel::frames::Frames;
 use crate::tunnel::settle::Broken;
 use crate::tunnel::splice::Pipes;
 use crate::tunnel::{Side, Summary};
@@ -38,8 +39,8 @@ const KEPT_MAX: usize = 1024;
 /// One tunnel.
 #[derive(Debug)]
 pub(super) struct Tunnel<T> {
-    client: OwnedFd,
-    backend: OwnedFd,
+    pub(super) client: OwnedFd,
+    pub(super) backend: OwnedFd,
     pub(super) pair: Pair,
     pub(super) generation: u32,
     token: T,
@@ -104,6 +105,8 @@ pub(super) struct Start<T> {
     pub token: T,
     /// By sender: bytes that its receiver took already, and bytes that come first.
     pub early: [(Side, usize, Vec<u8>); 2],
+    /// Where those of the client end, and those of the backend.
+    pub frames: [Frames; 2],
 }
 
 /// All tunnels of one ring.
@@ -163,8 +166,9 @@ impl<T> Engine<T> {
     pub(super) fn adopt(&mut self, start: Start<T>, now: Millis) {
         self.now = now;
         self.generation = self.generation.wrapping_add(1);
-        let Start { client, backend, limits, token, early } = start;
+        let Start { client, backend, limits, token, early, frames: [up, down] } = start;
         let mut pair = Pair::new(limits, now);
+        (pair.up.frames, pair.down.frames) = (up, down);
         for (sender, sent, waiting) in early {
             let lane = pair.lane(sender);
             lane.sent_early(sent);
@@ -270,12 +274,13 @@ impl<T> Engine<T> {
             }
             return;
         };
-        let closing = tunnel.pair.is_broken();
+        let closing = tunnel.pair.drops();
         let lane = tunnel.pair.lane(key.sender);
         match (u32::try_from(result), buffer) {
             (Ok(_), None) if lane.pipe.is_some() => self.bytes_arrived(key),
             (Ok(bytes @ 1..), Some(id)) if !closing => {
                 self.links.push(&mut lane.chain, id, bytes);
+                lane.frames.follow(self.port.buffers.bytes(id, 0..bytes));
                 lane.received(bytes, bytes == self.port.buffers.bytes_each());
                 if !more {
                     lane.halted();
@@ -430,11 +435,6 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Closes every tunnel.
-    pub(super) fn drain(&mut self) {
-        self.break_off(Fired::Drain, |_| true);
-    }
-
     /// Lets directions that do not stream any more go back to buffers.
     fn tire_pipes(&mut self) {
         self.pipes.trim();
@@ -452,7 +452,7 @@ impl<T> Engine<T> {
         }
     }
 
-    fn break_off(&mut self, cause: Fired, chosen: impl Fn(&Pair) -> bool) {
+    pub(super) fn break_off(&mut self, cause: Fired, chosen: impl Fn(&Pair) -> bool) {
         let over: Vec<usize> = self
             .tunnels
             .iter()

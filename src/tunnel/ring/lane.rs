@@ -4,6 +4,7 @@
 //! was returned counts as out until its event has come.
 
 use super::chain::Chain;
+use crate::tunnel::frames::Frames;
 use crate::tunnel::splice::Pipe;
 
 /// Queued bytes above which a direction stops receiving. Eight full buffers: a burst of a streaming
@@ -88,6 +89,8 @@ pub(super) struct Lane {
     pub(super) pipe: Option<Box<Pipe>>,
     /// Whether it is on the engine's list of the stuck.
     pub(super) is_listed: bool,
+    /// Where the bytes end that have arrived, if they are followed.
+    pub(super) frames: Frames,
     /// Bytes in `chain` and `spill`, or in the pipe.
     queued: u32,
     /// Bytes that the receiver's socket took.
@@ -189,6 +192,7 @@ impl Lane {
     /// So many bytes went into the pipe; no wait is out.
     pub(super) fn filled(&mut self, bytes: u32) {
         self.queued += bytes;
+        self.frames.skip(bytes as usize);
     }
 
     /// The receive is out no more, for no reason that concerns the connection.
@@ -246,6 +250,13 @@ impl Lane {
     pub(super) fn is_quiet(&self) -> bool {
         matches!(self.send, Send::Off | Send::Stuck)
             && !matches!(self.receive, Receive::On | Receive::Stopping)
+    }
+
+    /// Whether something of ours may be said to the receiver here: everything was sent, and it ends where
+    /// a frame does.
+    pub(super) fn is_between_frames(&self) -> bool {
+        let is_settled = self.queued == 0 && self.send == Send::Off && self.pipe.is_none();
+        is_settled && !self.is_over() && self.frames.is_between()
     }
 
     /// Whether the end of this direction was passed on.

@@ -8,6 +8,7 @@ mod buffers;
 mod carry;
 mod chain;
 mod engine;
+mod farewell;
 mod lane;
 mod pair;
 mod port;
@@ -28,6 +29,7 @@ use engine::{Engine, Start};
 use pair::{Limits, Millis};
 use port::Port;
 
+use super::frames::Frames;
 use super::{Ends, Patience, Side, Summary};
 use crate::net::{Buffer, Stream, clock, failpoint};
 
@@ -119,12 +121,21 @@ impl<T> Ring<T> {
         let (Ok(client), Ok(backend)) = (ends.client.duplicate(), ends.backend.duplicate()) else {
             return Err(Box::new((ends, token)));
         };
+        let is_websocket = ends.is_websocket;
+        let frames = [&ends.client_early, &ends.backend_early].map(|early| {
+            let mut frames = Frames::new(is_websocket);
+            frames.follow(early.as_ref().map_or(&[], Buffer::filled));
+            frames
+        });
         let up = send_early(&ends.backend, ends.client_early);
         let down = send_early(&ends.client, ends.backend_early);
         let early = [(Side::Client, up.0, up.1), (Side::Backend, down.0, down.1)];
         let limits =
             Limits { idle: millis(patience.idle), half_close: millis(patience.half_close) };
-        engine.adopt(Start { client, backend, limits, token, early }, self.time(clock::now()));
+        engine.adopt(
+            Start { client, backend, limits, token, early, frames },
+            self.time(clock::now()),
+        );
         drop(engine);
         self.nudge();
         Ok(())
@@ -136,9 +147,22 @@ impl<T> Ring<T> {
         self.nudge();
     }
 
+    /// Tunnels that no drain has ended yet.
+    pub fn running(&self) -> usize {
+        self.engine.borrow().running()
+    }
+
+    /// Closes `due` of the tunnels because the process leaves, picked by `random`, which returns numbers
+    /// below 2^32. Peers that speak WebSocket are told so with `code`; where one is in the middle of a
+    /// frame its tunnel is left for another call.
+    pub fn drain_some(&self, due: usize, code: u16, random: impl FnMut() -> u64) {
+        self.engine.borrow_mut().drain_some(due, code, random);
+        self.nudge();
+    }
+
     /// Closes every tunnel, for the reason that the process leaves.
-    pub fn drain(&self) {
-        self.engine.borrow_mut().drain();
+    pub fn drain(&self, code: u16) {
+        self.engine.borrow_mut().drain(code);
         self.nudge();
     }
 

@@ -5,6 +5,7 @@
 //! that was reused.
 
 use super::lane::{Lane, Step};
+use crate::net::Fired;
 use crate::tunnel::settle::{Broken, settle};
 use crate::tunnel::{Side, Summary};
 
@@ -29,6 +30,8 @@ pub(super) struct Pair {
     first_end: Option<Side>,
     /// Set once: from then on the tunnel closes.
     broken: Option<Broken>,
+    /// Whether a drain has said goodbye: what still comes is dropped, until both sides have ended.
+    is_leaving: bool,
     deadline: Millis,
     limits: Limits,
 }
@@ -41,6 +44,7 @@ impl Pair {
             down: Lane::default(),
             first_end: None,
             broken: None,
+            is_leaving: false,
             deadline: now.saturating_add(limits.idle),
             limits,
         }
@@ -65,6 +69,9 @@ impl Pair {
 
     /// A byte went through: the silence starts anew.
     pub(super) fn moved(&mut self, now: Millis) {
+        if self.is_leaving {
+            return;
+        }
         let patience = match self.first_end {
             None => self.limits.idle,
             Some(_) => self.limits.half_close,
@@ -83,9 +90,30 @@ impl Pair {
         self.broken.get_or_insert(broken);
     }
 
-    /// Whether it is closing.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken.is_some()
+    /// A drain has said goodbye; the other sides have until `deadline` to do so too.
+    pub(super) fn leave(&mut self, deadline: Millis) {
+        self.is_leaving = true;
+        self.deadline = deadline;
+    }
+
+    /// Whether a drain may still choose it.
+    pub(super) fn is_running(&self) -> bool {
+        self.broken.is_none() && !self.is_leaving
+    }
+
+    /// Whether one side has ended its direction.
+    pub(super) fn has_ended(&self) -> bool {
+        self.first_end.is_some()
+    }
+
+    /// Whether the client could be told goodbye a moment later, and not now.
+    pub(super) fn is_inside_a_frame(&self) -> bool {
+        self.down.frames.is_known() && !self.down.is_between_frames() && !self.has_ended()
+    }
+
+    /// Whether nothing that arrives is carried on.
+    pub(super) fn drops(&self) -> bool {
+        self.broken.is_some() || self.is_leaving
     }
 
     /// Whether the silence has lasted too long.
@@ -110,7 +138,8 @@ impl Pair {
 
     /// What it did, and whether its sockets close with RST.
     pub(super) fn summary(&mut self) -> (Summary, bool) {
-        let verdict = settle(self.broken.take(), self.first_end);
+        let drained = self.is_leaving.then_some(Broken::Fired(Fired::Drain));
+        let verdict = settle(drained.or_else(|| self.broken.take()), self.first_end);
         let summary = Summary {
             client_to_backend_bytes: self.up.sent_bytes(),
             backend_to_client_bytes: self.down.sent_bytes(),

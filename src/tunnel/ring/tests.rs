@@ -66,6 +66,7 @@ impl Bench {
             backend: backend_end,
             client_early: self.early(early.0),
             backend_early: self.early(early.1),
+            is_websocket: false,
         };
         assert!(self.ring.adopt(ends, patience, token).is_ok(), "the ring runs");
         (client, backend)
@@ -299,7 +300,7 @@ async fn a_drain_closes_every_tunnel() {
     for token in 0..20 {
         peers.push(bench.tunnel(token, FOR_EVER));
     }
-    bench.ring.drain();
+    bench.ring.drain(1001);
     meanwhile(move || {
         for (client, backend) in &mut peers {
             client.expect_end();
