@@ -10,7 +10,7 @@ use crate::support::cached::{Caching, is_hit, page};
 use crate::support::control::Metrics;
 use crate::support::setup::{Gate, ok, runtime, telling};
 use crate::support::tunnel::{ACCEPTED, echo, open};
-use crate::support::{Backend, BackendConn, Client, Driver, Launch, Proxy};
+use crate::support::{Backend, BackendConn, Client, Driver, Launch, Proxy, eventually};
 
 /// Starts a backend that echoes in tunnels and else answers with its name.
 fn named(name: &'static str) -> Backend {
@@ -133,6 +133,7 @@ on_both_drivers! {
         silent.send("GET / HT");
         assert_eq!(silent.read_response().status, 408);
         drop(silent);
+        eventually("both have left", || Metrics::of(&proxy).sum("connections_active").abs() < 0.1);
         let mut held: Vec<_> = (0..2).map(|_| Client::connect(proxy.addr())).collect();
         for client in &mut held {
             assert_eq!(client.get("/").status, 200);
