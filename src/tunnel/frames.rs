@@ -7,8 +7,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// Lengths of more bytes are not followed: nobody sends 4 GiB at once.
-const LENGTH_BYTES_KNOWN: u8 = 4;
+/// Lengths of more bytes are not followed: frames of 16 MiB are rare, and do without a goodbye.
+const LENGTH_BYTES_KNOWN: u8 = 3;
+const LEFT_MAX: u32 = (1 << 24) - 1;
 
 /// The code of a server that goes away (RFC 6455 7.4.1).
 pub const GOING_AWAY: u16 = 1001;
@@ -17,59 +18,84 @@ pub const GOING_AWAY: u16 = 1001;
 pub const SERVICE_RESTART: u16 = 1012;
 
 /// What comes next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Nobody knows, for good.
-    #[default]
     Unknown,
     /// The first byte of a frame.
     First,
     /// The second.
     Second,
-    /// So many bytes of the length, in front of a mask or not.
-    Length { more: u8, is_masked: bool },
     /// The rest of the frame.
     Rest,
+    /// So many bytes of the length, in front of a mask or not.
+    Length { more: u8, is_masked: bool },
 }
 
-/// The place in the bytes of one direction.
+/// The place in the bytes of one direction, in four bytes: every tunnel has two of them.
+///
+/// The lowest three are what is left of the frame, or its length so far; the highest is the stage.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Frames {
-    /// Bytes of the frame that are left, or its length so far.
-    left: u32,
-    stage: Stage,
-}
+pub struct Frames(u32);
 
 impl Frames {
     /// In front of the first frame; or never known, where the protocol is another one.
     pub fn new(is_websocket: bool) -> Self {
-        Self { left: 0, stage: if is_websocket { Stage::First } else { Stage::Unknown } }
+        Self::at(if is_websocket { Stage::First } else { Stage::Unknown }, 0)
+    }
+
+    fn at(stage: Stage, left: u32) -> Self {
+        let stage = match stage {
+            Stage::Unknown => 0,
+            Stage::First => 1,
+            Stage::Second => 2,
+            Stage::Rest => 3,
+            Stage::Length { more, is_masked } => 0x80 | u32::from(more) << 1 | u32::from(is_masked),
+        };
+        Self(stage << 24 | left & LEFT_MAX)
+    }
+
+    fn stage(self) -> Stage {
+        match self.0 >> 24 {
+            0 => Stage::Unknown,
+            1 => Stage::First,
+            2 => Stage::Second,
+            3 => Stage::Rest,
+            packed => Stage::Length {
+                more: u8::try_from(packed >> 1 & 0x0f).unwrap_or(0),
+                is_masked: packed & 1 != 0,
+            },
+        }
+    }
+
+    fn left(self) -> u32 {
+        self.0 & LEFT_MAX
     }
 
     /// Whether a frame may begin here.
     pub fn is_between(self) -> bool {
-        self.stage == Stage::First
+        self.stage() == Stage::First
     }
 
     /// Whether it is known where frames end.
     pub fn is_known(self) -> bool {
-        self.stage != Stage::Unknown
+        self.stage() != Stage::Unknown
     }
 
     /// These bytes came next.
     pub fn follow(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((byte, behind)) = rest.split_first() {
-            match self.stage {
+            match self.stage() {
                 Stage::Unknown => return,
                 Stage::Rest => {
-                    let skipped = rest.len().min(self.left as usize);
+                    let skipped = rest.len().min(self.left() as usize);
                     rest = rest.get(skipped..).unwrap_or_default();
                     self.skip(skipped);
                     continue;
                 }
-                Stage::First => self.stage = Stage::Second,
-                Stage::Second => self.begin(*byte),
+                Stage::First => *self = Self::at(Stage::Second, 0),
+                Stage::Second => *self = begin(*byte),
                 Stage::Length { more, is_masked } => self.lengthen(*byte, more, is_masked),
             }
             rest = behind;
@@ -78,55 +104,43 @@ impl Frames {
 
     /// So many bytes came next that nobody has seen.
     pub fn skip(&mut self, bytes: usize) {
-        match (self.stage, u32::try_from(bytes)) {
-            (Stage::Rest, Ok(bytes)) if bytes <= self.left => {
-                self.left -= bytes;
-                self.end_if_over();
+        match (self.stage(), u32::try_from(bytes)) {
+            (Stage::Rest, Ok(bytes)) if bytes <= self.left() => {
+                *self = rest(self.left() - bytes, false);
             }
-            _ if bytes > 0 => self.stage = Stage::Unknown,
+            _ if bytes > 0 => *self = Self::at(Stage::Unknown, 0),
             _ => {}
         }
     }
 
-    fn begin(&mut self, byte: u8) {
-        let is_masked = byte & 0x80 != 0;
-        let more = match byte & 0x7f {
-            126 => 2,
-            127 => 8,
-            length => return self.begin_rest(u32::from(length), is_masked),
-        };
-        self.left = 0;
-        self.stage = Stage::Length { more, is_masked };
-    }
-
     fn lengthen(&mut self, byte: u8, more: u8, is_masked: bool) {
-        if more > LENGTH_BYTES_KNOWN && byte != 0 {
-            self.stage = Stage::Unknown;
-            return;
-        }
-        let length = self.left << 8 | u32::from(byte);
-        if more == 1 {
-            return self.begin_rest(length, is_masked);
-        }
-        self.left = length;
-        self.stage = Stage::Length { more: more - 1, is_masked };
+        *self = if more > LENGTH_BYTES_KNOWN && byte != 0 {
+            Self::at(Stage::Unknown, 0)
+        } else if more == 1 {
+            rest(self.left() << 8 | u32::from(byte), is_masked)
+        } else {
+            let stage = Stage::Length { more: more - 1, is_masked };
+            Self::at(stage, self.left() << 8 | u32::from(byte))
+        };
     }
+}
 
-    fn begin_rest(&mut self, length: u32, is_masked: bool) {
-        match length.checked_add(if is_masked { 4 } else { 0 }) {
-            Some(left) => {
-                self.left = left;
-                self.stage = Stage::Rest;
-                self.end_if_over();
-            }
-            None => self.stage = Stage::Unknown,
-        }
+/// Behind the second byte of a frame.
+fn begin(byte: u8) -> Frames {
+    let is_masked = byte & 0x80 != 0;
+    match byte & 0x7f {
+        126 => Frames::at(Stage::Length { more: 2, is_masked }, 0),
+        127 => Frames::at(Stage::Length { more: 8, is_masked }, 0),
+        length => rest(u32::from(length), is_masked),
     }
+}
 
-    fn end_if_over(&mut self) {
-        if self.left == 0 {
-            self.stage = Stage::First;
-        }
+/// In front of so many bytes, and of a mask or not.
+fn rest(length: u32, is_masked: bool) -> Frames {
+    match length + if is_masked { 4 } else { 0 } {
+        0 => Frames::at(Stage::First, 0),
+        left @ 1..=LEFT_MAX => Frames::at(Stage::Rest, left),
+        _ => Frames::at(Stage::Unknown, 0),
     }
 }
 
@@ -211,14 +225,14 @@ mod tests {
         let mut other = Frames::new(false);
         other.follow(&frame(0x82, 1, false));
         assert!(!other.is_between());
-        for length in [u64::MAX, 1 << 32, u64::from(u32::MAX)] {
+        for length in [u64::MAX, 1 << 32, 1 << 24, (1 << 24) - 4] {
             let mut frames = Frames::new(true);
             frames.follow(&[0x82, 0xff]);
             frames.follow(&length.to_be_bytes());
             frames.follow(&frame(0x82, 1, true));
             assert!(!frames.is_between(), "{length}");
         }
-        assert_eq!(size_of::<Frames>(), 8);
+        assert_eq!(size_of::<Frames>(), 4);
     }
 
     #[test]
