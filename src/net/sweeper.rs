@@ -38,6 +38,8 @@ pub struct Sweeper {
     needs_rest: bool,
     /// Set when a drain's deadline has passed: nothing is forgiven any more.
     is_over: Cell<bool>,
+    /// The most watches since somebody asked.
+    peak: Cell<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -97,13 +99,15 @@ impl Sweeper {
     /// `needs_rest` says that the driver answers a wait at once when it believes the socket ready, as
     /// epoll does: a fast connection would then keep its core for ever.
     pub fn new(needs_rest: bool) -> Self {
-        Self { entries: RefCell::default(), needs_rest, is_over: Cell::new(false) }
+        Self { needs_rest, ..Self::default() }
     }
 
     /// Adds a watch without a deadline.
     pub fn watch(self: &Rc<Self>) -> Watch {
         let entry = Rc::new(Entry::default());
-        let key = self.entries.borrow_mut().insert(Rc::clone(&entry));
+        let mut entries = self.entries.borrow_mut();
+        let key = entries.insert(Rc::clone(&entry));
+        self.peak.set(self.peak.get().max(entries.len()));
         Watch { entry, sweeper: Rc::clone(self), key }
     }
 
@@ -155,6 +159,11 @@ impl Sweeper {
     /// Watches alive.
     pub fn len(&self) -> usize {
         self.entries.borrow().len()
+    }
+
+    /// The most watches that were alive at once since the last call.
+    pub fn take_peak(&self) -> usize {
+        self.peak.replace(self.len())
     }
 
     /// Whether no watch is alive.
@@ -384,5 +393,6 @@ mod tests {
         assert_eq!(sweeper.len(), 5);
         drop(watches);
         assert!(sweeper.is_empty());
+        assert_eq!((sweeper.take_peak(), sweeper.take_peak()), (5, 0));
     }
 }

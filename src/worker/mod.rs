@@ -8,6 +8,7 @@ mod balance;
 mod drain;
 mod outfit;
 mod purger;
+mod relief;
 mod runtime;
 mod spare;
 
@@ -216,6 +217,7 @@ async fn sweep(mut shard: Rc<Shard>) {
         backend.keep_warm();
     }
     let mut untracked = Untracked { told: 0, at: clock::now() };
+    let mut relief = relief::Relief::default();
     loop {
         let interval = sweeper::sweep_interval(shortest_timeout(&shard.config));
         monoio::time::sleep(interval).await;
@@ -228,6 +230,9 @@ async fn sweep(mut shard: Rc<Shard>) {
         }
         shard.date.refresh();
         shard.pool.trim();
+        if relief.is_due(shard.sweeper.take_peak(), now) {
+            relief::trim();
+        }
         if let Some(addresses) = &shard.addresses {
             addresses.tidy(now);
             if shard.own == 0 {

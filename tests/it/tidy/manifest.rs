@@ -17,7 +17,7 @@ pub(super) fn unexplained(manifest: &str) -> Vec<String> {
             in_table = line.trim_end().ends_with("dependencies]");
         }
         let is_comment = line.starts_with("# ");
-        let is_dependency = in_table && line.contains('=') && !is_comment;
+        let is_dependency = in_table && line.contains('=') && !line.starts_with('[') && !is_comment;
         if is_dependency && !explained {
             found.push(line.to_owned());
         }
@@ -40,7 +40,7 @@ fn a_changelog_without_the_version_is_found() {
 fn a_dependency_without_a_reason_is_found() {
     let good = "[package]\nname = \"a\"\n\n[dependencies]\n# Why.\na = \"1\"\n\n[lints]\nb = 1\n";
     assert_eq!(unexplained(good), Vec::<String>::new());
-    for table in ["dependencies", "dev-dependencies", "target.'cfg(unix)'.dependencies"] {
+    for table in ["dependencies", "dev-dependencies", "target.'cfg(a = \"b\")'.dependencies"] {
         let bad = format!("[{table}]\n# Why.\na = \"1\"\nb = {{ version = \"2\" }}\n");
         assert_eq!(unexplained(&bad), ["b = { version = \"2\" }"], "{table}");
     }
