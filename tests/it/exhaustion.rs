@@ -43,7 +43,7 @@ fn limit_descriptors(proxy: &Proxy, count: u64) {
 }
 
 /// Clock ticks of CPU time that the proxy has used.
-fn ticks(proxy: &Proxy) -> u64 {
+pub(crate) fn ticks(proxy: &Proxy) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", proxy.pid())).expect("it lives");
     let fields: Vec<_> = stat.rsplit(')').next().expect("its name").split_whitespace().collect();
     // utime and stime are the 14th and 15th of proc_pid_stat(5), the state behind the name is the 3rd.

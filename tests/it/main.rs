@@ -113,6 +113,9 @@ mod reload;
 // Binary upgrades: the next process takes the sockets over.
 #[cfg(test)]
 mod successor;
+// Everything at once, for a while.
+#[cfg(test)]
+mod soak;
 // How tunnels are closed when the process leaves.
 #[cfg(test)]
 mod drain_spread;

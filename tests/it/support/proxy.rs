@@ -266,7 +266,8 @@ impl Drop for Proxy {
 
 /// Returns a start of the binary without arguments: plain text at INFO, everything through pipes.
 pub(super) fn command() -> Command {
-    let mut command = Command::new(BINARY);
+    let binary = std::env::var_os("PHANTOM_FRAME_BINARY").unwrap_or_else(|| BINARY.into());
+    let mut command = Command::new(binary);
     command.env("RUST_LOG", "info").env("NO_COLOR", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
