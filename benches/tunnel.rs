@@ -14,12 +14,9 @@ use super::support::load::{Load, Message};
 use super::support::rig::{Clock, Kind, Rig, default_runtime, runtime_on_all};
 use super::support::{cpu, has_room_for, scale};
 
-/// Connections and bytes of a message's payload.
-const ROUND_TRIPS: [(usize, usize); 7] =
-    [(1, 64), (1, 1024), (1, 16 * 1024), (64, 64), (64, 1024), (64, 16 * 1024), (1000, 1024)];
-
-/// Connections that stream at once.
-const STREAMS: [usize; 2] = [1, 64];
+/// Connections, and bytes of a message's payload: each with each.
+const TUNNELS: [usize; 3] = [1, 64, 1000];
+const PAYLOADS: [usize; 3] = [64, 1024, 16 * 1024];
 
 /// Bytes of one write of a stream.
 const BLOCK_BYTES: u32 = 256 * 1024;
@@ -38,7 +35,8 @@ pub fn bench(criterion: &mut Criterion) {
 }
 
 fn round_trips(criterion: &mut Criterion) {
-    for (tunnels, payload) in ROUND_TRIPS {
+    let sizes = |tunnels| PAYLOADS.map(|payload| (tunnels, payload));
+    for (tunnels, payload) in TUNNELS.into_iter().flat_map(sizes) {
         let mut group = criterion.benchmark_group(format!("round_trip/{tunnels}x{payload}"));
         group.throughput(Throughput::Elements(1));
         compare(&mut group, tunnels, &Message::frame(payload), Load::round_trips);
@@ -47,7 +45,7 @@ fn round_trips(criterion: &mut Criterion) {
 }
 
 fn streams(criterion: &mut Criterion) {
-    for tunnels in STREAMS {
+    for tunnels in TUNNELS {
         let mut group = criterion.benchmark_group(format!("stream/{tunnels}x{BLOCK_BYTES}"));
         group.throughput(Throughput::Bytes(BLOCK_BYTES.into()));
         let block = usize::try_from(BLOCK_BYTES).expect("fits every address space");

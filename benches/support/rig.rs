@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use phantom_frame::config::{Accept, Config, Cores, DriverChoice, Runtime};
+use phantom_frame::config::{Accept, Config, Cores, DriverChoice, Runtime, TunnelEngine};
 use phantom_frame::net::clock;
 use phantom_frame::server::Server;
 use tokio::sync::oneshot;
@@ -29,7 +29,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Kind {
     /// Ours on `io_uring`.
     Uring,
-    /// Ours on epoll.
+    /// Ours on `io_uring` with the pump, which takes a task and a buffer where the ring takes none.
+    Pump,
+    /// Ours on epoll, where there is only the pump.
     Epoll,
     /// The tokio baseline as it comes.
     Tokio,
@@ -40,8 +42,12 @@ pub enum Kind {
 impl Kind {
     /// Every proxy that runs here: containers often refuse `io_uring`.
     pub fn all() -> impl Iterator<Item = Self> {
-        let kinds = [Self::Uring, Self::Epoll, Self::Tokio, Self::TokioLarge];
-        kinds.into_iter().filter(|&kind| kind != Self::Uring || has_uring())
+        let kinds = [Self::Uring, Self::Pump, Self::Epoll, Self::Tokio, Self::TokioLarge];
+        kinds.into_iter().filter(|&kind| !kind.needs_uring() || has_uring())
+    }
+
+    const fn needs_uring(self) -> bool {
+        matches!(self, Self::Uring | Self::Pump)
     }
 }
 
@@ -49,6 +55,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Uring => "phantom-frame",
+            Self::Pump => "phantom-frame pump",
             Self::Epoll => "phantom-frame epoll",
             Self::Tokio => "tokio",
             Self::TokioLarge => "tokio 64 KiB",
@@ -113,6 +120,10 @@ impl Rig {
         let runtime = |driver| Runtime { driver, cores: Cores::Count(1), ..default_runtime() };
         match kind {
             Kind::Uring => Self::ours(runtime(DriverChoice::IoUring), cpus),
+            Kind::Pump => Self::ours(
+                Runtime { tunnel: TunnelEngine::Pump, ..runtime(DriverChoice::IoUring) },
+                cpus,
+            ),
             Kind::Epoll => Self::ours(runtime(DriverChoice::Epoll), cpus),
             Kind::Tokio => Self::tokio(TOKIO_DEFAULT_BYTES, cpus),
             Kind::TokioLarge => Self::tokio(TOKIO_LARGE_BYTES, cpus),
