@@ -34,8 +34,8 @@ fn send_random(peer: &mut Peer, seed: u64, count: usize) {
     peer.shutdown_write();
 }
 
-on_both_drivers! {
-    fn bytes_glued_to_the_request_arrive_first_and_unchanged(driver) {
+on_every_carrier! {
+    fn bytes_glued_to_the_request_arrive_first_and_unchanged(carrier) {
         let backend = Backend::scripted(|conn, number| {
             let early = Random::new(1).bytes(EARLY[number]);
             accept(conn);
@@ -43,7 +43,7 @@ on_both_drivers! {
             conn.expect("then");
             conn.send("done");
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         for count in EARLY {
             let early = Random::new(1).bytes(count);
             let mut client = Client::connect(proxy.addr());
@@ -56,14 +56,14 @@ on_both_drivers! {
         backend.wait_for_scripts(EARLY.len());
     }
 
-    fn bytes_glued_to_the_101_arrive_first_and_unchanged(driver) {
+    fn bytes_glued_to_the_101_arrive_first_and_unchanged(carrier) {
         let backend = Backend::scripted(|conn, number| {
             let early = Random::new(2).bytes(EARLY[number]);
             conn.read_request_head();
             conn.send([ACCEPTED.as_bytes(), &early, b"then"].concat());
             conn.expect("done");
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         for count in EARLY {
             let mut client = open(&proxy);
             client.expect(Random::new(2).bytes(count));
@@ -74,14 +74,14 @@ on_both_drivers! {
         backend.wait_for_scripts(EARLY.len());
     }
 
-    fn a_client_that_ends_behind_its_early_bytes_still_gets_its_tunnel(driver) {
+    fn a_client_that_ends_behind_its_early_bytes_still_gets_its_tunnel(carrier) {
         let backend = Backend::scripted(|conn, _| {
             conn.read_request_head();
             conn.send(format!("{ACCEPTED}hello"));
             assert_eq!(conn.read_to_eof(), b"early");
             conn.send(", good bye");
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = Client::connect(proxy.addr());
         client.send(format!("{REQUEST}early"));
         client.shutdown_write();
@@ -90,7 +90,7 @@ on_both_drivers! {
         proxy.wait_for_log("Transferred 5 bytes client->backend, 15 bytes backend->client");
     }
 
-    fn a_handshake_in_any_two_pieces_is_the_same_handshake(driver) {
+    fn a_handshake_in_any_two_pieces_is_the_same_handshake(carrier) {
         let request = format!("{}early", ws::ws_request("/cut", &[("Origin", "http://o")]));
         let len = request.len();
         let backend = Backend::scripted(|conn, _| {
@@ -100,7 +100,7 @@ on_both_drivers! {
             conn.expect("early");
             conn.send("last");
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         for cut in 1..len {
             let mut client = Client::connect(proxy.addr());
             client.send_in_pieces(&request, &[cut]);
@@ -111,7 +111,7 @@ on_both_drivers! {
         backend.wait_for_scripts(len - 1);
     }
 
-    fn a_handshake_and_its_tunnel_byte_by_byte_are_the_same(driver) {
+    fn a_handshake_and_its_tunnel_byte_by_byte_are_the_same(carrier) {
         let backend = Backend::scripted(|conn, _| {
             conn.read_request_head();
             let answer = format!("{ACCEPTED}early");
@@ -119,7 +119,7 @@ on_both_drivers! {
             conn.expect("early and late");
             conn.send_in_pieces("late", &[1, 2, 3]);
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = Client::connect(proxy.addr());
         let request = format!("{REQUEST}early and late");
         client.send_in_pieces(&request, &(1..request.len()).collect::<Vec<_>>());
@@ -127,7 +127,7 @@ on_both_drivers! {
         client.expect("earlylate");
     }
 
-    fn both_directions_move_at_once(driver) {
+    fn both_directions_move_at_once(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             let mut writer = conn.second_handle();
@@ -137,7 +137,7 @@ on_both_drivers! {
             assert_eq!(checksum_to_eof(conn), expected);
             sending.join().expect("the client takes everything");
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = open(&proxy);
         let mut writer = client.second_handle();
         let sending = std::thread::spawn(move || send_random(&mut writer, 12, BOTH_WAYS_BYTES));
@@ -150,12 +150,12 @@ on_both_drivers! {
         ));
     }
 
-    fn a_busy_tunnel_does_not_keep_another_of_its_worker_from_running(driver) {
+    fn a_busy_tunnel_does_not_keep_another_of_its_worker_from_running(carrier) {
         let stop = Arc::new(AtomicBool::new(false));
         let moved = Arc::new(Watched::<u64>::default());
         let backend = blasting(&stop, &moved);
-        let config = route_to(&backend.url()) + &one_worker(driver);
-        let proxy = Proxy::start(driver, &config);
+        let config = route_to(&backend.url()) + &one_worker(carrier);
+        let proxy = Proxy::start(carrier, &config);
         for path in ["/up", "/down"] {
             stop.store(false, Ordering::Relaxed);
             moved.with(|moved| *moved = 0);
@@ -182,12 +182,12 @@ on_both_drivers! {
         }
     }
 
-    fn many_tunnels_of_one_worker_are_opened_beside_a_busy_one(driver) {
+    fn many_tunnels_of_one_worker_are_opened_beside_a_busy_one(carrier) {
         let stop = Arc::new(AtomicBool::new(false));
         let moved = Arc::new(Watched::<u64>::default());
         let backend = blasting(&stop, &moved);
-        let config = route_to(&backend.url()) + &one_worker(driver);
-        let proxy = Proxy::start(driver, &config);
+        let config = route_to(&backend.url()) + &one_worker(carrier);
+        let proxy = Proxy::start(carrier, &config);
         let mut busy = Client::connect(proxy.addr());
         busy.send(REQUEST.replacen('/', "/up", 1));
         assert_eq!(busy.read_response_head().status, 101);
@@ -203,7 +203,7 @@ on_both_drivers! {
         blasting.join().expect("the busy tunnel ends in order");
     }
 
-    fn a_reader_that_stops_stops_its_writer_and_nobody_else(driver) {
+    fn a_reader_that_stops_stops_its_writer_and_nobody_else(carrier) {
         let gate = Gate::default();
         let resumed = gate.clone();
         let expected = checksum(&sent_with(13));
@@ -215,8 +215,8 @@ on_both_drivers! {
             resumed.pass();
             assert_eq!(checksum_to_eof(conn), expected);
         });
-        let config = route_to(&backend.url()) + &one_worker(driver);
-        let proxy = Proxy::start(driver, &config);
+        let config = route_to(&backend.url()) + &one_worker(carrier);
+        let proxy = Proxy::start(carrier, &config);
         let mut client = open(&proxy);
         let sending = std::thread::spawn(move || {
             send_random(&mut client, 13, BOTH_WAYS_BYTES);

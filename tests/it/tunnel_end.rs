@@ -47,14 +47,14 @@ fn send_steadily(sender: &mut Peer) -> usize {
     count
 }
 
-on_both_drivers! {
-    fn the_backend_may_go_on_after_the_client_has_ended(driver) {
+on_every_carrier! {
+    fn the_backend_may_go_on_after_the_client_has_ended(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             assert_eq!(conn.read_to_eof(), b"bye");
             conn.send(Random::new(1).bytes(REST_BYTES));
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = open(&proxy);
         client.send("bye");
         client.shutdown_write();
@@ -62,14 +62,14 @@ on_both_drivers! {
         assert_closed(&proxy, "client_closed", 3, REST_BYTES);
     }
 
-    fn the_client_may_go_on_after_the_backend_has_ended(driver) {
+    fn the_client_may_go_on_after_the_backend_has_ended(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             conn.send("bye");
             conn.shutdown_write();
             assert!(conn.read_to_eof() == Random::new(2).bytes(REST_BYTES));
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = open(&proxy);
         assert_eq!(client.read_to_eof(), b"bye");
         client.send(Random::new(2).bytes(REST_BYTES));
@@ -78,7 +78,7 @@ on_both_drivers! {
         assert_closed(&proxy, "backend_closed", REST_BYTES, 3);
     }
 
-    fn an_end_is_carried_through_at_once_and_only_one_way(driver) {
+    fn an_end_is_carried_through_at_once_and_only_one_way(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             conn.expect("a");
@@ -87,7 +87,7 @@ on_both_drivers! {
                 conn.send(round.to_be_bytes());
             }
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = open(&proxy);
         client.send("a");
         client.shutdown_write();
@@ -98,7 +98,7 @@ on_both_drivers! {
         assert_closed(&proxy, "client_closed", 1, 400);
     }
 
-    fn a_client_that_leaves_a_talking_backend_has_closed_and_not_failed(driver) {
+    fn a_client_that_leaves_a_talking_backend_has_closed_and_not_failed(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             conn.expect_eof();
@@ -106,21 +106,21 @@ on_both_drivers! {
             // Until it learns that nobody listens.
             while conn.try_send(&block).is_ok() {}
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         drop(open(&proxy));
         backend.wait_for_scripts(1);
         let line = proxy.wait_for_log("Tunnel closed gracefully. Transferred 0 bytes client->backend");
         assert!(line.contains("reason=client_closed "), "{line}");
     }
 
-    fn a_tunnel_without_a_byte_ends_in_order_too(driver) {
+    fn a_tunnel_without_a_byte_ends_in_order_too(carrier) {
         let backend = Backend::scripted(|conn, number| {
             accept(conn);
             if number == 0 {
                 conn.expect_eof();
             }
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         drop(open(&proxy));
         assert_closed(&proxy, "client_closed", 0, 0);
         backend.wait_for_scripts(1);
@@ -128,14 +128,14 @@ on_both_drivers! {
         proxy.wait_for_log("reason=backend_closed ");
     }
 
-    fn a_reset_by_the_client_is_a_reset_for_the_backend(driver) {
+    fn a_reset_by_the_client_is_a_reset_for_the_backend(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             conn.expect("a");
             conn.send("b");
             conn.expect_reset();
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = open(&proxy);
         client.send("a");
         client.expect("b");
@@ -144,7 +144,7 @@ on_both_drivers! {
         assert_aborted(&proxy, "client_reset", "client");
     }
 
-    fn a_reset_by_the_backend_is_a_reset_for_the_client(driver) {
+    fn a_reset_by_the_backend_is_a_reset_for_the_client(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             conn.expect("a");
@@ -152,7 +152,7 @@ on_both_drivers! {
             conn.expect("c");
             conn.reset();
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = open(&proxy);
         client.send("a");
         client.expect("b");
@@ -161,13 +161,13 @@ on_both_drivers! {
         assert_aborted(&proxy, "backend_reset", "backend");
     }
 
-    fn a_reset_while_bytes_are_under_way_is_still_a_reset(driver) {
+    fn a_reset_while_bytes_are_under_way_is_still_a_reset(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             let block = vec![b'x'; 64 << 10];
             while conn.try_send(&block).is_ok() {}
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = open(&proxy);
         client.read_exact(1 << 20);
         // Unread bytes and no linger: the kernel resets.
@@ -176,7 +176,7 @@ on_both_drivers! {
         assert_aborted(&proxy, "client_reset", "client");
     }
 
-    fn a_reset_behind_unread_bytes_reaches_a_reader_that_resumes(driver) {
+    fn a_reset_behind_unread_bytes_reaches_a_reader_that_resumes(carrier) {
         let (full, gone) = (Gate::default(), Gate::default());
         let resumed = gone.clone();
         let backend = Backend::scripted(move |conn, _| {
@@ -184,7 +184,7 @@ on_both_drivers! {
             resumed.pass();
             conn.expect_reset();
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = open(&proxy);
         let mut writer = client.second_handle();
         let blocked = full.clone();
@@ -203,14 +203,14 @@ on_both_drivers! {
         assert_aborted(&proxy, "client_reset", "client");
     }
 
-    fn a_silent_tunnel_is_closed_on_both_sides(driver) {
+    fn a_silent_tunnel_is_closed_on_both_sides(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             conn.send("hello");
             conn.expect_eof();
         });
         let config = format!("{}[timeouts]\ntunnel_idle = \"300ms\"\n", route_to(&backend.url()));
-        let proxy = Proxy::start(driver, &config);
+        let proxy = Proxy::start(carrier, &config);
         let mut client = open(&proxy);
         client.expect("hello");
         client.expect_eof();
@@ -218,7 +218,7 @@ on_both_drivers! {
         assert_closed(&proxy, "idle_timeout", 0, 5);
     }
 
-    fn a_tunnel_is_not_silent_while_bytes_flow_one_way(driver) {
+    fn a_tunnel_is_not_silent_while_bytes_flow_one_way(carrier) {
         let backend = Backend::scripted(|conn, number| {
             accept(conn);
             if number == 0 {
@@ -234,7 +234,7 @@ on_both_drivers! {
             route_to(&backend.url()),
             PATIENCE.as_millis()
         );
-        let proxy = Proxy::start(driver, &config);
+        let proxy = Proxy::start(carrier, &config);
         let (mut up, mut down) = (open(&proxy), open(&proxy));
         let count = send_steadily(&mut up);
         up.shutdown_write();
@@ -247,7 +247,7 @@ on_both_drivers! {
         assert!(!closed.iter().any(|line| line.contains("idle_timeout")), "{closed:#?}");
     }
 
-    fn a_direction_that_stays_open_is_closed_after_its_timeout(driver) {
+    fn a_direction_that_stays_open_is_closed_after_its_timeout(carrier) {
         let gate = Gate::default();
         let closed = gate.clone();
         let backend = Backend::scripted(move |conn, _| {
@@ -259,7 +259,7 @@ on_both_drivers! {
         });
         let config =
             format!("{}[timeouts]\ntunnel_half_close = \"300ms\"\n", route_to(&backend.url()));
-        let proxy = Proxy::start(driver, &config);
+        let proxy = Proxy::start(carrier, &config);
         let mut client = open(&proxy);
         client.send("bye");
         client.shutdown_write();
@@ -268,7 +268,7 @@ on_both_drivers! {
         assert_closed(&proxy, "client_closed", 3, 0);
     }
 
-    fn a_direction_that_flows_outlives_the_other_by_any_time(driver) {
+    fn a_direction_that_flows_outlives_the_other_by_any_time(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             conn.expect_eof();
@@ -280,7 +280,7 @@ on_both_drivers! {
             route_to(&backend.url()),
             PATIENCE.as_millis()
         );
-        let proxy = Proxy::start(driver, &config);
+        let proxy = Proxy::start(carrier, &config);
         let mut client = open(&proxy);
         client.shutdown_write();
         let got = client.read_to_eof();
@@ -291,7 +291,7 @@ on_both_drivers! {
         proxy.wait_for_log("reason=client_closed ");
     }
 
-    fn a_draining_proxy_keeps_its_tunnels_until_its_patience_ends(driver) {
+    fn a_draining_proxy_keeps_its_tunnels_until_its_patience_ends(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             conn.expect("a");
@@ -299,7 +299,7 @@ on_both_drivers! {
             conn.expect_eof();
         });
         let config = format!("drain_timeout = \"1s\"\ndrain_spread = 0\n{}", route_to(&backend.url()));
-        let proxy = Proxy::start(driver, &config);
+        let proxy = Proxy::start(carrier, &config);
         let mut client = open(&proxy);
         proxy.signal(Signal::TERM);
         proxy.wait_for_log("Draining");
@@ -310,13 +310,13 @@ on_both_drivers! {
         assert_closed(&proxy, "drain", 1, 1);
     }
 
-    fn a_drained_proxy_leaves_with_its_last_tunnel(driver) {
+    fn a_drained_proxy_leaves_with_its_last_tunnel(carrier) {
         let backend = Backend::scripted(|conn, _| {
             accept(conn);
             conn.expect_eof();
         });
         let config = format!("drain_timeout = \"1h\"\n{}", route_to(&backend.url()));
-        let mut proxy = Proxy::start(driver, &config);
+        let mut proxy = Proxy::start(carrier, &config);
         let client = open(&proxy);
         proxy.signal(Signal::TERM);
         proxy.wait_for_log("Draining");
@@ -325,7 +325,7 @@ on_both_drivers! {
         assert_closed(&proxy, "client_closed", 0, 0);
     }
 
-    fn the_log_tells_a_tunnels_life_in_four_sentences(driver) {
+    fn the_log_tells_a_tunnels_life_in_four_sentences(carrier) {
         let backend = Backend::scripted(|conn, _| {
             let request = conn.read_request_head();
             let key = request.field("sec-websocket-key").expect("a key");
@@ -334,7 +334,7 @@ on_both_drivers! {
             conn.expect_eof();
         });
         let config = format!("{}bind_to = \"/api\"\n", route_to(&backend.url()));
-        let proxy = Proxy::start(driver, &config);
+        let proxy = Proxy::start(carrier, &config);
         let mut client = Client::connect(proxy.addr());
         client.send(ws::ws_request("/api/ws?token=secret", &[("Cookie", "id=secret")]) + "early");
         assert_eq!(client.read_response_head().status, 101);
@@ -359,7 +359,7 @@ on_both_drivers! {
         assert!(!logs.iter().any(|line| line.contains("secret")), "{logs:#?}");
     }
 
-    fn a_client_that_leaves_before_the_101_leaves_nothing_behind(driver) {
+    fn a_client_that_leaves_before_the_101_leaves_nothing_behind(carrier) {
         let (asked, left) = (Gate::default(), Gate::default());
         let (has_asked, has_left) = (asked.clone(), left.clone());
         let backend = Backend::scripted(move |conn, _| {
@@ -369,7 +369,7 @@ on_both_drivers! {
             conn.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: my-proto\r\n\r\n");
             conn.expect_closed();
         });
-        let proxy = Proxy::start(driver, &route_to(&backend.url()));
+        let proxy = Proxy::start(carrier, &route_to(&backend.url()));
         let mut client = Client::connect(proxy.addr());
         client.send(REQUEST);
         asked.pass();

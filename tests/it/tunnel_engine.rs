@@ -1,9 +1,11 @@
 //! What carries tunnels is a choice: the pump on any driver, a ring with hardly any buffers.
 
+use std::fs;
+use std::path::PathBuf;
 use std::thread;
 
-use crate::support::tunnel::{accept, echo, open};
-use crate::support::{Backend, Client, Driver, Proxy, Random};
+use crate::support::tunnel::{accept, echo, one_worker, open, route_to};
+use crate::support::{Backend, Carrier, Client, Driver, Proxy, Random};
 
 fn config(driver: Driver, backend: &Backend, keys: &str) -> String {
     format!(
@@ -41,6 +43,37 @@ fn exchange(driver: Driver, keys: &str) {
             scope.spawn(move || converse(&mut client, seed));
         }
     });
+}
+
+/// Pipes that the proxy has besides its output: two descriptors each.
+fn pipes(proxy: &Proxy) -> usize {
+    let links = fs::read_dir(format!("/proc/{}/fd", proxy.pid())).expect("it runs");
+    let is_pipe = |link: &PathBuf| link.to_string_lossy().starts_with("pipe:");
+    let ends = links.filter_map(|link| fs::read_link(link.ok()?.path()).ok()).filter(is_pipe);
+    ends.count().saturating_sub(2) / 2
+}
+
+#[test]
+fn each_carrier_is_what_it_is_called() {
+    for carrier in [Carrier::Ring, Carrier::Splice, Carrier::Pump, Carrier::Epoll] {
+        carrier.run(|carrier| {
+            let backend = Backend::scripted(|conn, _| {
+                accept(conn);
+                echo(conn);
+            });
+            let config = route_to(&backend.url()) + &one_worker(carrier);
+            let proxy = Proxy::start(carrier, &config);
+            let before = pipes(&proxy);
+            let mut client = open(&proxy);
+            for message in ["one", "two", "three"] {
+                client.send(message);
+                client.expect(message);
+            }
+            let more = pipes(&proxy) - before;
+            let expected = if carrier == Carrier::Splice { 2 } else { 0 };
+            assert_eq!(more, expected, "{carrier:?}");
+        });
+    }
 }
 
 on_both_drivers! {

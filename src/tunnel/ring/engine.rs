@@ -16,8 +16,8 @@ use super::chain::Links;
 use super::lane::Lane;
 use super::pair::{Limits, Millis, Pair};
 use super::port::{Event, INDEX_MAX, Key, Port};
-use crate::net::Fired;
 use crate::net::stream::is_lost;
+use crate::net::{Fired, failpoint};
 use crate::tunnel::frames::Frames;
 use crate::tunnel::settle::Broken;
 use crate::tunnel::splice::Pipes;
@@ -282,6 +282,9 @@ impl<T> Engine<T> {
                 self.links.push(&mut lane.chain, id, bytes);
                 lane.frames.follow(self.port.buffers.bytes(id, 0..bytes));
                 lane.received(bytes, bytes == self.port.buffers.bytes_each());
+                if failpoint::is_asked("splice") {
+                    lane.stream();
+                }
                 if !more {
                     lane.halted();
                 }

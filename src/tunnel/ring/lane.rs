@@ -189,6 +189,11 @@ impl Lane {
         self.streak = if is_full { self.streak.saturating_add(1) } else { 0 };
     }
 
+    /// Streams from now on, whatever the buffers tell.
+    pub(super) fn stream(&mut self) {
+        self.streak = STREAK;
+    }
+
     /// So many bytes went into the pipe; no wait is out.
     pub(super) fn filled(&mut self, bytes: u32) {
         self.queued += bytes;

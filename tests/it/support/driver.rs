@@ -1,4 +1,4 @@
-//! Which driver the proxy runs on, and the macro that runs a test on both.
+//! Which driver the proxy runs on and what carries its tunnels, and the macros that run a test on each.
 //!
 //! Containers often refuse `io_uring`. There that half of a test is skipped, and says so.
 
@@ -38,6 +38,54 @@ impl Driver {
     }
 }
 
+/// What carries tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// The ring of `io_uring`, as it comes.
+    Ring,
+    /// The ring, where every direction streams through a pipe from its first byte on.
+    Splice,
+    /// The pump on `io_uring`.
+    Pump,
+    /// The pump on epoll.
+    Epoll,
+}
+
+impl Carrier {
+    /// Returns the keys of `[runtime]` for it.
+    pub fn keys(self) -> String {
+        let tunnel = if self == Self::Pump { "tunnel = \"pump\"\n" } else { "" };
+        format!("driver = \"{}\"\n{tunnel}", self.driver().name())
+    }
+
+    /// Returns the value of `PHANTOM_FRAME_FAIL`, if it needs one.
+    pub fn failpoint(self) -> Option<&'static str> {
+        (self == Self::Splice).then_some("splice")
+    }
+
+    /// Runs a test on it, or prints that it is skipped.
+    pub fn run(self, test: fn(Self)) {
+        if self.driver().refused() {
+            println!("skipped: {} is refused here", self.driver().name());
+        } else {
+            test(self);
+        }
+    }
+
+    fn driver(self) -> Driver {
+        if self == Self::Epoll { Driver::Epoll } else { Driver::IoUring }
+    }
+}
+
+impl From<Driver> for Carrier {
+    fn from(driver: Driver) -> Self {
+        match driver {
+            Driver::IoUring => Self::Ring,
+            Driver::Epoll => Self::Epoll,
+        }
+    }
+}
+
 fn is_io_uring_refused() -> bool {
     // The kernel takes a ring down after it was closed, and interrupts the thread that made it: a
     // test's thread would find its next blocking read interrupted.
@@ -63,6 +111,41 @@ macro_rules! on_both_drivers {
             #[test]
             fn epoll() {
                 $crate::support::Driver::Epoll.run(super::$name);
+            }
+        }
+    )+};
+}
+
+/// Declares tests that run once on everything that carries tunnels.
+///
+/// `fn a_sentence(carrier) { ... }` becomes `a_sentence::ring`, `splice`, `pump` and `epoll`; `carrier` is a
+/// [`Carrier`].
+macro_rules! on_every_carrier {
+    ($($(#[$meta:meta])* fn $name:ident($carrier:ident) $body:block)+) => {$(
+        $(#[$meta])*
+        fn $name($carrier: $crate::support::Carrier) $body
+
+        mod $name {
+            use $crate::support::Carrier;
+
+            #[test]
+            fn ring() {
+                Carrier::Ring.run(super::$name);
+            }
+
+            #[test]
+            fn splice() {
+                Carrier::Splice.run(super::$name);
+            }
+
+            #[test]
+            fn pump() {
+                Carrier::Pump.run(super::$name);
+            }
+
+            #[test]
+            fn epoll() {
+                Carrier::Epoll.run(super::$name);
             }
         }
     )+};

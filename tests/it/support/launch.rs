@@ -58,7 +58,7 @@ impl Launch {
 
     /// Writes `config.toml`, completed as [`Proxy::start`] does, and names it as the argument.
     pub fn config(self, driver: Driver, toml: &str) -> Self {
-        self.file("config.toml", &completed(driver, toml)).arguments(&["config.toml"])
+        self.file("config.toml", &completed(driver.into(), toml)).arguments(&["config.toml"])
     }
 
     /// Sets an environment variable.

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 pub use self::axum::AxumBackend;
 pub use self::backend::{Backend, BackendConn, Refusing, Unaccepting};
 pub use self::client::Client;
-pub use self::driver::Driver;
+pub use self::driver::{Carrier, Driver};
 pub use self::launch::Launch;
 pub use self::message::{Request, Response};
 pub use self::peer::{Closed, Peer};

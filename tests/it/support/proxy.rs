@@ -13,7 +13,7 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
-use super::{Driver, GUARD, Watched, eventually};
+use super::{Carrier, GUARD, Watched, eventually};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_phantom-frame");
 
@@ -46,19 +46,22 @@ impl Proxy {
     /// Starts the proxy with this configuration and waits until it listens.
     ///
     /// Unless the text says otherwise, it binds free ports of 127.0.0.1 and runs two unpinned
-    /// workers on `driver`. The log level is `info`.
-    pub fn start(driver: Driver, toml: &str) -> Self {
-        Self::start_with(driver, toml, &[])
+    /// workers on its driver. The log level is `info`.
+    pub fn start(carrier: impl Into<Carrier>, toml: &str) -> Self {
+        Self::start_with(carrier, toml, &[])
     }
 
     /// Starts the proxy with further environment variables. A `RUST_LOG` must let through
     /// the line that says where it listens.
-    pub fn start_with(driver: Driver, toml: &str, variables: &[(&str, &str)]) -> Self {
+    pub fn start_with(carrier: impl Into<Carrier>, toml: &str, variables: &[(&str, &str)]) -> Self {
+        let carrier = carrier.into();
         let config = tempfile::tempdir().expect("a private directory");
         let path = config.path().join("config.toml");
-        fs::write(&path, completed(driver, toml)).expect("writing the configuration");
+        fs::write(&path, completed(carrier, toml)).expect("writing the configuration");
         let mut command = command();
-        command.arg(&path).current_dir(config.path()).envs(variables.iter().copied());
+        command.arg(&path).current_dir(config.path());
+        command.envs(carrier.failpoint().map(|name| ("PHANTOM_FRAME_FAIL", name)));
+        command.envs(variables.iter().copied());
         Self::spawn(command, config)
     }
 
@@ -207,9 +210,9 @@ impl Proxy {
 
     /// Writes another configuration over its file, completed as [`Proxy::start`] does, and asks it to read
     /// that.
-    pub fn reload(&self, driver: Driver, toml: &str) {
+    pub fn reload(&self, carrier: impl Into<Carrier>, toml: &str) {
         let path = self.config.path().join("config.toml");
-        fs::write(path, completed(driver, toml)).expect("writing the configuration");
+        fs::write(path, completed(carrier.into(), toml)).expect("writing the configuration");
         self.signal(Signal::HUP);
     }
 
@@ -274,7 +277,7 @@ pub(super) fn command() -> Command {
 }
 
 /// Completes a test's configuration with what the test does not care about.
-pub(super) fn completed(driver: Driver, toml: &str) -> String {
+pub(super) fn completed(carrier: Carrier, toml: &str) -> String {
     let sets = |key: &str| {
         let mut keys = toml.lines().filter_map(|line| line.split_once('='));
         keys.any(|(name, _)| name.trim() == key)
@@ -291,9 +294,8 @@ pub(super) fn completed(driver: Driver, toml: &str) -> String {
     }
     text.push_str(toml);
     if !toml.lines().any(|line| line.trim() == "[runtime]") {
-        let driver = driver.name();
-        text.push_str("\n[runtime]\ncores = 2\npin = false\ndriver = ");
-        text.extend(["\"", driver, "\"\n"]);
+        text.push_str("\n[runtime]\ncores = 2\npin = false\n");
+        text.push_str(&carrier.keys());
     }
     text
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BackendConn, Checksum, Client, Driver, GUARD, Peer, Proxy, Request, Watched};
+use super::{BackendConn, Carrier, Checksum, Client, GUARD, Peer, Proxy, Request, Watched};
 
 /// An upgrade request for `/`, as short as one can be.
 pub const REQUEST: &str =
@@ -21,8 +21,8 @@ pub fn route_to(url: &str) -> String {
 }
 
 /// Returns the table that runs the proxy with a single worker.
-pub fn one_worker(driver: Driver) -> String {
-    format!("[runtime]\ncores = 1\npin = false\ndriver = \"{}\"\n", driver.name())
+pub fn one_worker(carrier: impl Into<Carrier>) -> String {
+    format!("[runtime]\ncores = 1\npin = false\n{}", carrier.into().keys())
 }
 
 /// Opens a tunnel through the proxy.
