@@ -485,3 +485,38 @@ async fn nothing_is_lost_or_left_behind_whatever_the_peers_do() {
         bench.assert_clean();
     }
 }
+
+#[monoio::test(enable_timer = true)]
+async fn more_completions_than_there_is_room_for_are_all_seen() {
+    const TUNNELS: u8 = 60;
+    // Room for eight completions, and a receive of each tunnel that completes several times.
+    let options = RingOptions { buffers: 256, buffer_bytes: 100, entries: 1 };
+    let Some(bench) = Bench::new(options) else { return };
+    let mut peers: Vec<_> = (0..TUNNELS)
+        .map(|token| {
+            bench.join(token.into(), FOR_EVER, (b"", b""), (connection(LARGE), connection(LARGE)))
+        })
+        .collect();
+    // Every receive is out.
+    monoio::time::sleep(Duration::from_millis(50)).await;
+    for (number, (client, _)) in (0..TUNNELS).zip(&mut peers) {
+        client.send(&[number; 250]);
+        client.end();
+    }
+    assert!(bench.ring.engine.borrow_mut().port.overflows(), "they fit");
+    for (number, (mut client, mut backend)) in (0..TUNNELS).zip(peers) {
+        meanwhile(move || {
+            backend.expect(&[number; 250]);
+            backend.expect_end();
+            drop(backend);
+            client.expect_end();
+        })
+        .await;
+    }
+    for _ in 0..TUNNELS {
+        let (_, summary) = bench.next_end().await;
+        assert_eq!(summary.reason, CloseReason::ClientClosed);
+        assert_eq!(summary.client_to_backend_bytes, 250);
+    }
+    bench.assert_clean();
+}
