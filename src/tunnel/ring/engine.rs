@@ -116,6 +116,8 @@ pub(super) struct Engine<T> {
     pub(super) tunnels: Slab<Tunnel<T>>,
     /// Directions without a buffer, in the order in which they get one.
     starved: VecDeque<Key>,
+    /// Directions whose receive the kernel had no memory for; they try again at the next sweep.
+    pub(super) refused: Vec<Key>,
     /// Directions that hold buffers and whose receiver takes nothing; each is listed once.
     pub(super) stuck: Vec<Key>,
     /// The sends of this round; those of the last one while they are settled.
@@ -135,6 +137,7 @@ impl<T> Engine<T> {
             port,
             tunnels: Slab::new(),
             starved: VecDeque::new(),
+            refused: Vec::new(),
             stuck: Vec::new(),
             sends: Vec::new(),
             settling: Vec::new(),
@@ -306,13 +309,18 @@ impl<T> Engine<T> {
     }
 
     /// The receive of `key` is out no more, and not because the sender has ended.
-    fn receive_failed(&mut self, key: Key, error: Errno) {
+    pub(super) fn receive_failed(&mut self, key: Key, error: Errno) {
         let Some(tunnel) = lookup(&mut self.tunnels, key) else { return };
         let lane = tunnel.pair.lane(key.sender);
         match error {
             Errno::NOBUFS => {
                 if lane.starved() {
                     self.starved.push_back(key);
+                }
+            }
+            Errno::NOMEM => {
+                if lane.starved() {
+                    self.refused.push(key);
                 }
             }
             Errno::CANCELED => lane.halted(),
@@ -425,6 +433,8 @@ impl<T> Engine<T> {
     pub(super) fn sweep(&mut self, now: Millis) {
         self.now = now;
         self.break_off(Fired::Deadline, |pair| pair.is_overdue(now));
+        self.starved.extend(self.refused.drain(..));
+        self.feed();
         self.tire_pipes();
         self.port.buffers.trim();
         self.events.shrink_to(KEPT_MAX);

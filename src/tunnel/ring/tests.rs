@@ -10,11 +10,17 @@ use std::rc::Rc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::SockRef;
 
+use super::buffers::Buffers;
+use super::engine::{Engine, Start};
+use super::pair::{Limits, Millis};
+use super::port::{Key, Port};
 use super::{Ring, RingOptions};
 use crate::net::{Pool, Stream, clock};
-use crate::tunnel::{CloseReason, Ends, Patience, Summary};
+use crate::tunnel::frames::Frames;
+use crate::tunnel::{CloseReason, Ends, Patience, Side, Summary};
 
 const FOR_EVER: Patience = Patience { idle: None, half_close: None };
 const SMALL: RingOptions = RingOptions { buffers: 4, buffer_bytes: 700, entries: 8 };
@@ -519,4 +525,32 @@ async fn more_completions_than_there_is_room_for_are_all_seen() {
         assert_eq!(summary.client_to_backend_bytes, 250);
     }
     bench.assert_clean();
+}
+
+#[monoio::test(enable_timer = true)]
+async fn a_receive_without_memory_is_tried_again_at_the_next_sweep() {
+    let Ok(buffers) = Buffers::new(4, 700) else { return };
+    let Ok(port) = Port::new(8, buffers) else { return };
+    let mut engine = Engine::new(port);
+    let ((_client, client), (_backend, backend)) = (connection(1), connection(1));
+    engine.adopt(
+        Start {
+            client: client.duplicate().unwrap(),
+            backend: backend.duplicate().unwrap(),
+            limits: Limits { idle: Millis::MAX, half_close: Millis::MAX },
+            token: 0_u64,
+            early: [(Side::Client, 0, Vec::new()), (Side::Backend, 0, Vec::new())],
+            frames: [Frames::new(false), Frames::new(false)],
+        },
+        0,
+    );
+    // Nothing was submitted: this is what the kernel might have answered.
+    let key = Key { index: 0, generation: 1, sender: Side::Client };
+    engine.receive_failed(key, Errno::NOMEM);
+    assert!(engine.tunnels[0].pair.up.is_quiet(), "no receive is out");
+    engine.advance(0);
+    assert!(engine.tunnels[0].pair.up.is_quiet(), "it does not spin");
+    engine.sweep(1);
+    assert!(!engine.tunnels[0].pair.up.is_quiet(), "and comes back");
+    assert_eq!((engine.len(), engine.refused.len()), (1, 0));
 }
