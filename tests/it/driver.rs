@@ -5,6 +5,7 @@ use std::fs;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::support::launch::{stderr, stdout};
+use crate::support::tunnel::{accept, echo, open};
 use crate::support::{Backend, Client, Driver, Launch, Proxy, ws};
 
 /// A configuration with these lines in `[runtime]`.
@@ -91,6 +92,28 @@ fn where_io_uring_is_refused_one_warning_names_the_remedy_and_epoll_serves() {
     assert_eq!(tunnel.read_response().status, 101);
     tunnel.send("ping");
     tunnel.expect("pong");
+}
+
+#[test]
+fn without_memory_for_the_tunnels_ring_the_pump_carries_them_and_a_warning_says_so() {
+    if Driver::IoUring.refused() {
+        println!("skipped: io_uring is refused here");
+        return;
+    }
+    let backend = Backend::scripted(|conn, _| {
+        accept(conn);
+        echo(conn);
+    });
+    let launch = Launch::new().without_memory_for_rings();
+    let keys = "cores = 1\ndriver = \"io_uring\"";
+    let proxy = launch.config(Driver::IoUring, &config(&backend, keys)).start();
+    let mut tunnel = open(&proxy);
+    tunnel.send("ping");
+    tunnel.expect("ping");
+    let warnings = warnings(&proxy);
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(warnings[0].contains("Tunnels run without a ring of their own"), "{warnings:?}");
+    assert!(warnings[0].contains("Cannot allocate memory"), "{warnings:?}");
 }
 
 #[test]

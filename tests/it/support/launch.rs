@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 use tempfile::TempDir;
@@ -17,11 +18,9 @@ use tempfile::TempDir;
 use super::proxy::{command, completed};
 use super::{Driver, Proxy};
 
-/// The number of `io_uring_setup`, the same on every architecture.
+/// The numbers of `io_uring_setup` and `io_uring_register`, the same on every architecture.
 const IO_URING_SETUP: i64 = 425;
-
-/// `EPERM`: what the seccomp profiles of container runtimes answer.
-const EPERM: u32 = 1;
+const IO_URING_REGISTER: i64 = 427;
 
 /// A start that is being prepared, in a directory of its own.
 #[derive(Debug)]
@@ -67,13 +66,23 @@ impl Launch {
         self
     }
 
-    /// Makes the kernel refuse `io_uring_setup` to the proxy, as in a container.
+    /// Makes the kernel refuse `io_uring_setup` to the proxy, as the seccomp profiles of containers do.
     pub fn without_io_uring(self) -> Self {
+        self.refusing(IO_URING_SETUP, Errno::PERM)
+    }
+
+    /// Leaves the kernel no memory for what a ring registers, such as buffers.
+    pub fn without_memory_for_rings(self) -> Self {
+        self.refusing(IO_URING_REGISTER, Errno::NOMEM)
+    }
+
+    fn refusing(self, call: i64, error: Errno) -> Self {
+        let error = error.raw_os_error().unsigned_abs();
         let arch = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture it knows");
         let filter = SeccompFilter::new(
-            BTreeMap::from([(IO_URING_SETUP, Vec::new())]),
+            BTreeMap::from([(call, Vec::new())]),
             SeccompAction::Allow,
-            SeccompAction::Errno(EPERM),
+            SeccompAction::Errno(error),
             arch,
         );
         let program = BpfProgram::try_from(filter.expect("a filter")).expect("a short program");
