@@ -20,11 +20,11 @@ const PER_UPGRADE: usize = 100;
 
 /// Processes that are not children of the test: ended when it ends.
 #[derive(Default)]
-struct Line(Vec<Pid>);
+pub(crate) struct Line(Vec<Pid>);
 
 impl Line {
     /// Has the process `of` replaced by a new one, and waits until that one serves.
-    fn upgrade(&mut self, proxy: &Proxy, of: Pid) -> Pid {
+    pub(crate) fn upgrade(&mut self, proxy: &Proxy, of: Pid) -> Pid {
         kill_process(of, Signal::USR2).expect("it lives");
         let count = self.0.len() + 1;
         let started = proxy.wait_for_logs("Upgrading: the next process has been started", count);
@@ -34,6 +34,29 @@ impl Line {
         proxy.wait_for_logs("The next process serves", count);
         pid
     }
+}
+
+impl Line {
+    /// Ends the one that serves.
+    pub(crate) fn end(&self) {
+        if let Some(last) = self.0.last() {
+            kill_process(*last, Signal::TERM).expect("it lives");
+        }
+    }
+
+    /// Waits until each of them has ended but the one that serves.
+    pub(crate) fn wait_for_all_but_the_last(&self) {
+        for pid in self.0.iter().rev().skip(1) {
+            eventually("a process that was replaced has left", || has_ended(*pid));
+        }
+    }
+}
+
+/// Whether a process is gone, or waits for a parent that does not ask.
+fn has_ended(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.ok()
+        .is_none_or(|stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z')))
 }
 
 impl Drop for Line {

@@ -1,19 +1,36 @@
 //! The clients of the soak: each repeats its kind of request with plans of its own until time is up.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use super::ledger::Ledger;
 use super::plan::{End, Exchange, Tunnel, content, verify};
 use super::stream;
-use crate::support::{Client, Random};
+use crate::support::{Client, Proxy, Random};
 
 /// What all clients share.
 pub(super) struct Stage {
     pub(super) addr: SocketAddr,
-    pub(super) ledger: std::sync::Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) ids: AtomicU64,
+    /// Whether a connection has one request: a proxy that leaves closes idle ones, and who asks at that
+    /// moment must ask again, as clients of HTTP/1.1 do.
+    pub(super) asks_once: bool,
+}
+
+impl Stage {
+    /// A stage in front of this proxy.
+    pub(super) fn new(proxy: &Proxy, ledger: &Arc<Ledger>, asks_once: bool) -> Self {
+        // Two at a time: a body's seed, and that of its answer.
+        Self { addr: proxy.addr(), ledger: Arc::clone(ledger), ids: AtomicU64::new(2), asks_once }
+    }
+
+    /// How many requests a connection has that may have up to `most`.
+    fn requests(&self, most: usize, random: &mut Random) -> usize {
+        if self.asks_once { 1 } else { 1 + random.below(most) }
+    }
 }
 
 /// One tunnel, from its request to its end.
@@ -72,8 +89,8 @@ pub(super) fn refused(stage: &Stage, random: &mut Random) {
 /// Some requests on one connection, each with a body of its own, sometimes in one piece.
 pub(super) fn exchanges(stage: &Stage, random: &mut Random) {
     let mut client = Client::connect(stage.addr);
-    for _ in 0..=random.below(12) {
-        let count = [1, 1, 1, 3][random.below(4)];
+    for _ in 0..stage.requests(12, random) {
+        let count = [1, 1, 1, 3][random.below(if stage.asks_once { 3 } else { 4 })];
         let plans: Vec<_> = (0..count)
             .map(|_| Exchange::random(stage.ids.fetch_add(2, Ordering::Relaxed), random))
             .collect();
@@ -96,7 +113,7 @@ pub(super) fn exchanges(stage: &Stage, random: &mut Random) {
 /// Pages out of the cache or into it, whole, in part, and confirmed.
 pub(super) fn pages(stage: &Stage, random: &mut Random) {
     let mut client = Client::connect(stage.addr);
-    for _ in 0..20 {
+    for _ in 0..stage.requests(20, random) {
         let number = u64::try_from(random.below(40)).expect("small");
         let len = 500 + usize::try_from(number).expect("small") * 100;
         let (method, fields) = match random.below(5) {

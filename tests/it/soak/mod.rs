@@ -1,7 +1,7 @@
 //! Soak: everything at once for a while, by a seed, with every byte and every count held against the
 //! proxy's own.
 //!
-//! `PHANTOM_FRAME_SOAK_SECONDS` is the time of each of the four configurations (15), and
+//! `PHANTOM_FRAME_SOAK_SECONDS` is the time of each of the six configurations (10), and
 //! `PHANTOM_FRAME_SOAK_SEED` what is done in it (1). `PHANTOM_FRAME_BINARY` is the program to run, for instance a
 //! release build; in one, planned panics do not happen.
 
@@ -12,15 +12,16 @@ mod plan;
 mod stream;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use clients::Stage;
 use ledger::Ledger;
 
+use crate::successor::Line;
 use crate::support::control::{Metrics, post_json};
 use crate::support::setup::runtime;
 use crate::support::tunnel::REQUEST;
@@ -67,7 +68,7 @@ fn config(url: &str, driver: Driver, engine: &str, variant: u64) -> String {
 
 fn soak(driver: Driver, engine: &str) {
     let (seed, seconds) =
-        (number("PHANTOM_FRAME_SOAK_SEED", 1), number("PHANTOM_FRAME_SOAK_SECONDS", 15));
+        (number("PHANTOM_FRAME_SOAK_SEED", 1), number("PHANTOM_FRAME_SOAK_SECONDS", 10));
     println!("soak: seed {seed}, {seconds} s, {driver:?}, {engine:?}");
     let ledger = Arc::<Ledger>::default();
     let backend = backend::start(&ledger);
@@ -75,31 +76,15 @@ fn soak(driver: Driver, engine: &str) {
     let failing = [("PHANTOM_FRAME_FAIL", "connection")];
     let mut proxy = Proxy::start_with(driver, &config(&url, driver, engine, 0), &failing);
     let base_fds = proxy.fd_count_at_rest();
-    let stage = Stage { addr: proxy.addr(), ledger: Arc::clone(&ledger), ids: AtomicU64::new(2) };
+    let stage = Stage::new(&proxy, &ledger, false);
     let mut idle = Client::connect(stage.addr);
     let echo = "GET /t/client_closed/7/5/5/0/0/0 HTTP/1.1";
     idle.send(REQUEST.replace("GET / HTTP/1.1", echo));
     assert_eq!(idle.read_response_head().status, 101);
     ledger.count("tunnels");
 
-    let stop = AtomicBool::new(false);
-    // Even a failure stops the others.
-    let act = |act: Act, number: usize| {
-        let _stop = StopOnDrop(&stop);
-        let number = u64::try_from(number).expect("small");
-        let mut random = Random::new(seed.wrapping_mul(1000).wrapping_add(number + 1));
-        while !stop.load(Ordering::Relaxed) {
-            act(&stage, &mut random);
-        }
-    };
-    let warm_kib = thread::scope(|scope| {
-        for (number, part) in CAST.into_iter().enumerate() {
-            let act = &act;
-            scope.spawn(move || act(part, number));
-        }
-        let warm_kib = operate(&proxy, driver, (&url, engine), &stage, (&stop, seconds));
-        stop.store(true, Ordering::Relaxed);
-        warm_kib
+    let warm_kib = perform(&stage, seed, |stop| {
+        operate(&proxy, driver, (&url, engine), &stage, (stop, seconds))
     });
     idle.send(plan::content(7, 0, 5));
     plan::verify(8, 0, &idle.read_exact(5));
@@ -109,6 +94,65 @@ fn soak(driver: Driver, engine: &str) {
     ledger.add("up", 5);
     ledger.add("down", 5);
     reconcile(&mut proxy, &ledger, (base_fds, warm_kib));
+}
+
+/// Has everybody act for as long as `meanwhile` takes.
+fn perform<R>(stage: &Stage, seed: u64, meanwhile: impl FnOnce(&AtomicBool) -> R) -> R {
+    let stop = AtomicBool::new(false);
+    // Even a failure stops the others.
+    let act = |act: Act, number: usize| {
+        let _stop = StopOnDrop(&stop);
+        let number = u64::try_from(number).expect("small");
+        let mut random = Random::new(seed.wrapping_mul(1000).wrapping_add(number + 1));
+        while !stop.load(Ordering::Relaxed) {
+            act(stage, &mut random);
+        }
+    };
+    thread::scope(|scope| {
+        for (number, part) in CAST.into_iter().enumerate() {
+            let act = &act;
+            scope.spawn(move || act(part, number));
+        }
+        let _stop = StopOnDrop(&stop);
+        meanwhile(&stop)
+    })
+}
+
+/// Upgrades the program again and again; nobody may be refused, and nothing cut off.
+fn soak_through_upgrades(driver: Driver) {
+    let (seed, seconds) =
+        (number("PHANTOM_FRAME_SOAK_SEED", 1), number("PHANTOM_FRAME_SOAK_SECONDS", 10));
+    println!("soak: seed {seed}, {seconds} s, {driver:?}, upgrades");
+    let ledger = Arc::<Ledger>::default();
+    let backend = backend::start(&ledger);
+    // Every tunnel ends by itself long before.
+    let config =
+        config(&backend.url(), driver, "", 0).replace("drain_timeout = 2", "drain_timeout = 60");
+    let mut proxy = Proxy::start(driver, &config);
+    let stage = Stage::new(&proxy, &ledger, true);
+    let mut line = Line::default();
+    let first = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("a process");
+    let upgrades = perform(&stage, seed, |stop| {
+        #[expect(clippy::disallowed_methods, reason = "how long to go on")]
+        let began = Instant::now();
+        let (mut pid, mut upgrades) = (first, 0);
+        while began.elapsed() < Duration::from_secs(seconds) && !stop.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(500));
+            pid = line.upgrade(&proxy, pid);
+            upgrades += 1;
+        }
+        upgrades
+    });
+    eventually("nothing is open", || {
+        let metrics = Metrics::of(&proxy);
+        metrics.sum("connections_active").abs() < 0.1 && metrics.sum("tunnels_active").abs() < 0.1
+    });
+    line.wait_for_all_but_the_last();
+    line.end();
+    assert_eq!(proxy.wait_exit(), 0, "the first one had left with its last connection");
+    let orderly = ledger.value("client_closed") + ledger.value("backend_closed");
+    assert_eq!(orderly + ledger.value("reset"), ledger.value("tunnels"), "{:?}", ledger.all());
+    println!("soak: {:?}, {upgrades} upgrades", ledger.all());
 }
 
 struct StopOnDrop<'a>(&'a AtomicBool);
@@ -225,4 +269,10 @@ fn on_io_uring_with_the_pump() {
 #[test]
 fn on_epoll() {
     soak(Driver::Epoll, "");
+}
+
+on_both_drivers! {
+    fn through_upgrades(driver) {
+        soak_through_upgrades(driver);
+    }
 }
