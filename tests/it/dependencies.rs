@@ -1,7 +1,9 @@
-//! What we depend on: from the public registry, under licences that ask for no more than a notice.
+//! What we depend on: from the public registry, under licences that ask for no more than a notice, in one
+//! version unless it is known why not, and never in any version at all.
 //!
 //! `deny.toml` says the same to `cargo deny`, which also knows advisories; this needs no network.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Licences that may be used; an expression needs one of the alternatives in each of its parts.
@@ -27,8 +29,12 @@ fn is_allowed(expression: &str) -> bool {
     })
 }
 
-#[test]
-fn every_dependency_comes_from_the_registry_under_a_licence_we_can_meet() {
+/// What the program itself has in two versions. monoio 0.2 brings the older one of each.
+const TWICE: [&str; 7] =
+    ["bitflags", "flume", "getrandom", "io-uring", "memoffset", "nix", "socket2"];
+
+/// What cargo says about the packages that are built here.
+fn metadata() -> serde_json::Value {
     // Of other platforms' packages nothing needs to have been downloaded.
     let output = Command::new("rustc").arg("-vV").output().expect("rustc runs");
     let version = String::from_utf8_lossy(&output.stdout);
@@ -40,7 +46,12 @@ fn every_dependency_comes_from_the_registry_under_a_licence_we_can_meet() {
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn every_dependency_comes_from_the_registry_under_a_licence_we_can_meet() {
+    let metadata = metadata();
     let packages = metadata["packages"].as_array().expect("packages");
     assert!(packages.len() > 50, "{}", packages.len());
     for package in packages {
@@ -53,6 +64,56 @@ fn every_dependency_comes_from_the_registry_under_a_licence_we_can_meet() {
         };
         assert!(source.starts_with("registry+"), "{name} comes from {source}");
     }
+}
+
+#[test]
+fn our_own_dependencies_have_versions() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().expect("packages");
+    let own = packages.iter().find(|package| package["name"] == "phantom-frame").expect("ours");
+    for dependency in own["dependencies"].as_array().expect("dependencies") {
+        assert_ne!(dependency["req"], "*", "{dependency}");
+    }
+}
+
+#[test]
+fn the_program_has_nothing_twice_without_a_reason() {
+    let metadata = metadata();
+    let nodes = metadata["resolve"]["nodes"].as_array().expect("nodes");
+    let packages = metadata["packages"].as_array().expect("packages");
+    // Macros run in the compiler.
+    let is_macro = |id: &str| {
+        let package = packages.iter().find(|package| package["id"] == id).expect("a package");
+        package["targets"]
+            .as_array()
+            .expect("targets")
+            .iter()
+            .any(|target| target["kind"][0] == "proc-macro")
+    };
+    let node = |id: &str| nodes.iter().find(|node| node["id"] == id).expect("a node");
+    let root = metadata["resolve"]["root"].as_str().expect("a root");
+    let (mut reached, mut next) = (BTreeSet::new(), vec![root.to_owned()]);
+    while let Some(id) = next.pop() {
+        for dependency in node(&id)["deps"].as_array().expect("dependencies") {
+            // What only tests and build scripts need is not shipped.
+            let kinds = dependency["dep_kinds"].as_array().expect("kinds");
+            let package = dependency["pkg"].as_str().expect("an id").to_owned();
+            let is_shipped = kinds.iter().any(|kind| kind["kind"].is_null()) && !is_macro(&package);
+            if is_shipped && reached.insert(package.clone()) {
+                next.push(package);
+            }
+        }
+    }
+    let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for package in
+        packages.iter().filter(|package| reached.contains(package["id"].as_str().unwrap()))
+    {
+        let name = package["name"].as_str().expect("a name");
+        versions.entry(name).or_default().push(package["version"].as_str().expect("a version"));
+    }
+    let twice: Vec<_> = versions.iter().filter(|(_, versions)| versions.len() > 1).collect();
+    let names: Vec<_> = twice.iter().map(|(name, _)| **name).collect();
+    assert_eq!(names, TWICE, "{twice:?}");
 }
 
 #[test]
