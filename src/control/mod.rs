@@ -31,6 +31,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use flume::RecvTimeoutError;
 use monoio::{LegacyDriver, RuntimeBuilder};
 
 use crate::config::Config;
@@ -49,7 +50,7 @@ const EVENTS: u32 = 256;
 /// How long the end of the process waits for answers that are on their way.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Between two looks whether they are gone.
+/// Between two looks whether somebody waited for is gone.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// How far the process is.
@@ -136,16 +137,21 @@ impl Drop for Control {
 /// What a control endpoint is told.
 #[derive(Debug)]
 enum Word {
-    /// Another configuration is in effect.
-    Renew(Arc<Config>, Option<Arc<Addresses>>),
+    /// Another configuration is in effect; say when it is.
+    Renew(Arc<Config>, Option<Arc<Addresses>>, flume::Sender<()>),
     Stop,
 }
 
 impl Control {
-    /// Answers under this configuration from now on; `addresses` is as in [`Setup`].
+    /// Answers under this configuration from now on; `addresses` is as in [`Setup`]. Blocks until a token
+    /// that is not in it any more opens nothing.
     pub fn renew(&self, config: Arc<Config>, addresses: Option<Arc<Addresses>>) {
+        let (done, is_done) = flume::bounded(1);
         // A thread that has ended answers nobody.
-        self.words.send(Word::Renew(config, addresses)).ok();
+        self.words.send(Word::Renew(config, addresses, done)).ok();
+        while is_done.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout)
+            && !self.words.is_disconnected()
+        {}
     }
 }
 
@@ -189,8 +195,10 @@ async fn live(setup: Setup, words: flume::Receiver<Word>) {
         }
     }
     // A sender that is gone wants us to stop too.
-    while let Ok(Word::Renew(config, addresses)) = words.recv_async().await {
+    while let Ok(Word::Renew(config, addresses, done)) = words.recv_async().await {
         hall.desk.renew(&config, addresses);
+        // Whoever has asked may have given up.
+        done.send(()).ok();
     }
     let give_up = clock::now() + LAST_WORDS;
     hall.close();
@@ -201,6 +209,8 @@ async fn live(setup: Setup, words: flume::Receiver<Word>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
 
     #[test]
@@ -215,5 +225,42 @@ mod tests {
         status.set_driver("epoll");
         status.set_driver("io_uring");
         assert_eq!(status.driver(), Some("epoll"));
+    }
+
+    fn guarded_by(token: &str) -> Arc<Config> {
+        let text = format!(
+            "control_auth = \"{token}\"\n[server.app]\nproxy_url = \"http://127.0.0.1:1\"\n"
+        );
+        Arc::new(crate::config::parse(&text, true, &|_| None).unwrap().config)
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_types, reason = "a client on a thread of its own")]
+    fn another_configuration_is_in_effect_when_renewing_returns() {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let control = spawn(Setup {
+            config: guarded_by("first"),
+            listeners: vec![listener],
+            status: Arc::default(),
+            purger: Purger::new(Vec::new()),
+            counters: vec![Arc::new(Counters::new(1))],
+            loads: Loads::new(1),
+            addresses: None,
+        })
+        .unwrap();
+        for round in 0..300 {
+            let token = format!("token{round}");
+            control.renew(guarded_by(&token), None);
+            let request = format!(
+                "POST /invalidate_all HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\
+                 Authorization: Bearer {token}\r\n\r\n"
+            );
+            client.write_all(request.as_bytes()).unwrap();
+            let mut answer = [0; 4096];
+            let count = client.read(&mut answer).unwrap();
+            let status = answer[..count].get(9..12);
+            assert_eq!(status, Some(b"200".as_slice()), "round {round}");
+        }
     }
 }
