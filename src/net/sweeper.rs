@@ -38,7 +38,7 @@ pub struct Sweeper {
     needs_rest: bool,
     /// Set when a drain's deadline has passed: nothing is forgiven any more.
     is_over: Cell<bool>,
-    /// The most watches since somebody asked.
+    /// The most watches at once since somebody asked.
     peak: Cell<usize>,
 }
 

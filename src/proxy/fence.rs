@@ -53,3 +53,21 @@ pub fn contain(connection: impl Future<Output = ()>, shard: Rc<Shard>) -> impl F
 pub fn fenced<F: Future<Output = ()>, D: Fn()>(task: F, defect: D) -> Fenced<F, D> {
     Fenced { task, defect }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[test]
+    fn a_task_is_held_once() {
+        let buffer = [0_u8; 1000];
+        let task = async move {
+            ready(()).await;
+            assert_eq!(buffer.len(), 1000);
+        };
+        let alone = size_of_val(&task);
+        assert!(size_of_val(&fenced(task, || ())) < alone + 64);
+    }
+}

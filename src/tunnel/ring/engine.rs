@@ -441,6 +441,7 @@ impl<T> Engine<T> {
         self.sends.shrink_to(KEPT_MAX);
         self.settling.shrink_to(KEPT_MAX);
         self.starved.shrink_to(KEPT_MAX);
+        self.refused.shrink_to(KEPT_MAX);
         self.stuck.shrink_to(KEPT_MAX);
         self.ended.shrink_to(KEPT_MAX);
         if self.tunnels.len() < self.tunnels.capacity() / 4 {
