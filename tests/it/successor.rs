@@ -18,30 +18,32 @@ const UPGRADES: usize = 10;
 /// Connections served from one upgrade to the next, at about a thousand a second.
 const PER_UPGRADE: usize = 100;
 
-/// Processes that are not children of the test: ended when it ends.
-#[derive(Default)]
+/// A proxy's process and those that have replaced it, one after another. The latter are not children of the
+/// test: ended when it ends.
 pub(crate) struct Line(Vec<Pid>);
 
 impl Line {
-    /// Has the process `of` replaced by a new one, and waits until that one serves.
-    pub(crate) fn upgrade(&mut self, proxy: &Proxy, of: Pid) -> Pid {
-        kill_process(of, Signal::USR2).expect("it lives");
-        let count = self.0.len() + 1;
+    /// A line with nobody in it but the first.
+    pub(crate) fn of(proxy: &Proxy) -> Self {
+        let pid = i32::try_from(proxy.pid()).expect("a number");
+        Self(vec![Pid::from_raw(pid).expect("a process")])
+    }
+
+    /// Has the last process replaced by a new one, and waits until that one serves.
+    pub(crate) fn upgrade(&mut self, proxy: &Proxy) {
+        self.signal(Signal::USR2);
+        let count = self.0.len();
         let started = proxy.wait_for_logs("Upgrading: the next process has been started", count);
         let pid = number_behind(started.last().expect("a line"), "pid=");
         let pid = Pid::from_raw(pid).expect("a process");
         self.0.push(pid);
         proxy.wait_for_logs("The next process serves", count);
-        pid
     }
-}
 
-impl Line {
-    /// Ends the one that serves.
-    pub(crate) fn end(&self) {
-        if let Some(last) = self.0.last() {
-            kill_process(*last, Signal::TERM).expect("it lives");
-        }
+    /// Signals the one that serves.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let last = self.0.last().expect("there is the first");
+        kill_process(*last, signal).expect("it lives");
     }
 
     /// Waits until each of them has ended but the one that serves.
@@ -61,7 +63,7 @@ fn has_ended(pid: Pid) -> bool {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        for pid in &self.0 {
+        for pid in self.0.iter().skip(1) {
             // Most have ended by then.
             kill_process(*pid, Signal::KILL).ok();
         }
@@ -120,10 +122,9 @@ on_both_drivers! {
         let mut proxy = Proxy::start(driver, &route_to(&backend.url()));
         let mut tunnel = open(&proxy);
         let crowd = Crowd::start(proxy.addr());
-        let mut line = Line::default();
-        let mut pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("a process");
+        let mut line = Line::of(&proxy);
         for round in 1..=UPGRADES {
-            pid = line.upgrade(&proxy, pid);
+            line.upgrade(&proxy);
             eventually("the clients go on", || crowd.served() >= round * PER_UPGRADE);
         }
         crowd.stop();
@@ -131,7 +132,7 @@ on_both_drivers! {
         tunnel.send("still there");
         assert_eq!(tunnel.read_exact(11), b"still there");
         assert_eq!(Client::connect(proxy.addr()).get("/").text(), "ok");
-        kill_process(pid, Signal::TERM).expect("it lives");
+        line.signal(Signal::TERM);
         drop(tunnel);
         assert_eq!(proxy.wait_exit(), 0, "{:#?}", proxy.logs());
     }
@@ -147,8 +148,8 @@ on_both_drivers! {
         let mut client = Client::connect(proxy.addr());
         client.send(ws::ws_request("/", &[]));
         assert_eq!(client.read_response_head().status, 101);
-        let pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("a process");
-        Line::default().upgrade(&proxy, pid);
+        // The new one has nothing to do here, and goes.
+        Line::of(&proxy).upgrade(&proxy);
         proxy.wait_for_log("Draining");
         proxy.signal(Signal::TERM);
         assert_eq!(client.read_exact(4), [0x88, 2, 0x03, 0xf4]);
@@ -161,11 +162,10 @@ on_both_drivers! {
         let backend = Backend::scripted(either);
         let proxy = Proxy::start(driver, &route_to(&backend.url()));
         let control = proxy.control_addr();
-        let pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("a process");
-        let mut line = Line::default();
+        let mut line = Line::of(&proxy);
         // The old process drains for as long as this stays.
         let _tunnel = open(&proxy);
-        line.upgrade(&proxy, pid);
+        line.upgrade(&proxy);
         proxy.wait_for_log("Draining: not accepting any more, closing what is left when it has ended");
         for _ in 0..20 {
             assert_eq!(get(&mut Client::connect(control), "/readyz").status, 200);

@@ -5,16 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use crate::support::tunnel::{accept, echo, one_worker, open, route_to};
-use crate::support::{Backend, Carrier, Client, Driver, Proxy, Random};
-
-fn config(driver: Driver, backend: &Backend, keys: &str) -> String {
-    format!(
-        "[server.default]\nproxy_url = \"{}\"\n\
-         [runtime]\ncores = 1\npin = false\ndriver = \"{}\"\n{keys}",
-        backend.url(),
-        driver.name()
-    )
-}
+use crate::support::{Backend, Carrier, Client, Proxy, Random};
 
 /// Sends messages of random sizes and compares what comes back.
 fn converse(client: &mut Client, seed: u64) {
@@ -31,12 +22,13 @@ fn converse(client: &mut Client, seed: u64) {
 }
 
 /// Eight tunnels at once.
-fn exchange(driver: Driver, keys: &str) {
+fn exchange(carrier: impl Into<Carrier>, keys: &str) {
+    let carrier = carrier.into();
     let backend = Backend::scripted(|conn, _| {
         accept(conn);
         echo(conn);
     });
-    let proxy = Proxy::start(driver, &config(driver, &backend, keys));
+    let proxy = Proxy::start(carrier, &(route_to(&backend.url()) + &one_worker(carrier) + keys));
     thread::scope(|scope| {
         for seed in 1..=8 {
             let mut client = open(&proxy);

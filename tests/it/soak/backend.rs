@@ -98,7 +98,7 @@ fn misbehave(conn: &mut BackendConn, how: &str) {
         }
         "garbage" => conn.send("what is this?\r\n\r\n"),
         "reset" => conn.reset(),
-        "silent" => drop(stream::rest(conn)),
+        "silent" => drop(conn.read_until_closed()),
         other => panic!("no such plan: {other}"),
     }
 }
@@ -116,11 +116,11 @@ fn tunnel(conn: &mut BackendConn, plan: Tunnel) {
     let got = stream::read(conn, plan.seed, plan.up, plan.slow.1);
     let written = writing.join().expect("no panic");
     if plan.end.is_orderly() {
-        assert_eq!(got.bytes, plan.up, "{plan}");
+        assert_eq!(got, plan.up, "{plan}");
         written.expect("the client reads everything");
     }
     if plan.end == End::BackendCloses {
         conn.shutdown_write();
     }
-    drop(stream::rest(conn));
+    drop(conn.read_until_closed());
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use clients::Stage;
 use ledger::Ledger;
@@ -25,11 +25,11 @@ use crate::successor::Line;
 use crate::support::control::{Metrics, post_json};
 use crate::support::setup::runtime;
 use crate::support::tunnel::REQUEST;
-use crate::support::{Client, Driver, Proxy, Random, eventually};
+use crate::support::{Backend, Carrier, Client, Driver, Proxy, Random, eventually};
 
-/// Resident memory above that of the first seconds: what the allocator keeps of the largest burst. The
-/// cache is bounded by 4 MiB, and buffers shrink.
-const SLACK_KIB: u64 = 64 * 1024;
+/// Resident memory above that of the first seconds: the cache's 4 MiB, which may not be full by then, and what
+/// the allocator keeps of the largest burst.
+const SLACK_KIB: u64 = 16 * 1024;
 
 type Act = fn(&Stage, &mut Random);
 
@@ -53,28 +53,65 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// A configuration; reloads go from one variant to the next.
-fn config(url: &str, driver: Driver, engine: &str, variant: u64) -> String {
-    format!(
-        "drain_timeout = 2\n[server.app]\nproxy_url = \"{url}\"\ncache_404_capacity = {}\n\
-         [timeouts]\nhead = \"{}s\"\nresponse_head = \"1s\"\n\
-         [limits]\npool_idle_age = \"1s\"\nhead_fields = {}\n[cache]\nmax_bytes = \"4MiB\"\n{}{engine}",
-        10 + variant % 3,
-        1 + variant % 2,
-        90 + variant % 5,
-        runtime(driver, 2),
-    )
+fn seed() -> u64 {
+    number("PHANTOM_FRAME_SOAK_SEED", 1)
 }
 
-fn soak(driver: Driver, engine: &str) {
-    let (seed, seconds) =
-        (number("PHANTOM_FRAME_SOAK_SEED", 1), number("PHANTOM_FRAME_SOAK_SECONDS", 10));
-    println!("soak: seed {seed}, {seconds} s, {driver:?}, {engine:?}");
+fn seconds() -> u64 {
+    number("PHANTOM_FRAME_SOAK_SECONDS", 10)
+}
+
+/// What the proxy runs on.
+struct Setting<'a> {
+    carrier: Carrier,
+    /// More keys of `[runtime]`.
+    keys: &'a str,
+    backend: &'a Backend,
+}
+
+impl Setting<'_> {
+    /// A configuration; reloads go from one variant to the next.
+    fn config(&self, variant: u64) -> String {
+        // Every tunnel ends by itself long before the end of patience.
+        format!(
+            "drain_timeout = 60\n[server.app]\nproxy_url = \"{}\"\ncache_404_capacity = {}\n\
+             [timeouts]\nhead = \"{}s\"\nresponse_head = \"1s\"\n\
+             [limits]\npool_idle_age = \"1s\"\nhead_fields = {}\n\
+             [cache]\nmax_bytes = \"4MiB\"\n{}{}",
+            self.backend.url(),
+            10 + variant % 3,
+            1 + variant % 2,
+            90 + variant % 5,
+            runtime(self.carrier, 2),
+            self.keys,
+        )
+    }
+}
+
+/// How long to go on, unless somebody has failed.
+struct Until<'a> {
+    began: Instant,
+    stop: &'a AtomicBool,
+}
+
+impl Until<'_> {
+    fn goes_on(&self) -> bool {
+        self.began.elapsed() < Duration::from_secs(seconds()) && !self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether what grows at first has grown.
+    fn is_warm(&self) -> bool {
+        self.began.elapsed() >= Duration::from_secs(1 + seconds() / 3)
+    }
+}
+
+fn soak(carrier: Carrier, keys: &str) {
+    println!("soak: seed {}, {} s, {carrier:?}, {keys:?}", seed(), seconds());
     let ledger = Arc::<Ledger>::default();
     let backend = backend::start(&ledger);
-    let url = backend.url();
+    let setting = Setting { carrier, keys, backend: &backend };
     let failing = [("PHANTOM_FRAME_FAIL", "connection")];
-    let mut proxy = Proxy::start_with(driver, &config(&url, driver, engine, 0), &failing);
+    let mut proxy = Proxy::start_with(carrier, &setting.config(0), &failing);
     let base_fds = proxy.fd_count_at_rest();
     let stage = Stage::new(&proxy, &ledger, false);
     let mut idle = Client::connect(stage.addr);
@@ -83,9 +120,7 @@ fn soak(driver: Driver, engine: &str) {
     assert_eq!(idle.read_response_head().status, 101);
     ledger.count("tunnels");
 
-    let warm_kib = perform(&stage, seed, |stop| {
-        operate(&proxy, driver, (&url, engine), &stage, (stop, seconds))
-    });
+    let warm_kib = perform(&stage, |until| operate(&proxy, &setting, &stage, until));
     idle.send(plan::content(7, 0, 5));
     plan::verify(8, 0, &idle.read_exact(5));
     idle.shutdown_write();
@@ -97,13 +132,13 @@ fn soak(driver: Driver, engine: &str) {
 }
 
 /// Has everybody act for as long as `meanwhile` takes.
-fn perform<R>(stage: &Stage, seed: u64, meanwhile: impl FnOnce(&AtomicBool) -> R) -> R {
+fn perform<R>(stage: &Stage, meanwhile: impl FnOnce(&Until<'_>) -> R) -> R {
     let stop = AtomicBool::new(false);
     // Even a failure stops the others.
     let act = |act: Act, number: usize| {
         let _stop = StopOnDrop(&stop);
         let number = u64::try_from(number).expect("small");
-        let mut random = Random::new(seed.wrapping_mul(1000).wrapping_add(number + 1));
+        let mut random = Random::new(seed().wrapping_mul(1000).wrapping_add(number + 1));
         while !stop.load(Ordering::Relaxed) {
             act(stage, &mut random);
         }
@@ -114,41 +149,33 @@ fn perform<R>(stage: &Stage, seed: u64, meanwhile: impl FnOnce(&AtomicBool) -> R
             scope.spawn(move || act(part, number));
         }
         let _stop = StopOnDrop(&stop);
-        meanwhile(&stop)
+        #[expect(clippy::disallowed_methods, reason = "how long to go on")]
+        let began = Instant::now();
+        meanwhile(&Until { began, stop: &stop })
     })
 }
 
 /// Upgrades the program again and again; nobody may be refused, and nothing cut off.
 fn soak_through_upgrades(driver: Driver) {
-    let (seed, seconds) =
-        (number("PHANTOM_FRAME_SOAK_SEED", 1), number("PHANTOM_FRAME_SOAK_SECONDS", 10));
-    println!("soak: seed {seed}, {seconds} s, {driver:?}, upgrades");
+    println!("soak: seed {}, {} s, {driver:?}, upgrades", seed(), seconds());
     let ledger = Arc::<Ledger>::default();
     let backend = backend::start(&ledger);
-    // Every tunnel ends by itself long before.
-    let config =
-        config(&backend.url(), driver, "", 0).replace("drain_timeout = 2", "drain_timeout = 60");
-    let mut proxy = Proxy::start(driver, &config);
+    let setting = Setting { carrier: driver.into(), keys: "", backend: &backend };
+    let mut proxy = Proxy::start(driver, &setting.config(0));
     let stage = Stage::new(&proxy, &ledger, true);
-    let mut line = Line::default();
-    let first = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("a process");
-    let upgrades = perform(&stage, seed, |stop| {
-        #[expect(clippy::disallowed_methods, reason = "how long to go on")]
-        let began = Instant::now();
-        let (mut pid, mut upgrades) = (first, 0);
-        while began.elapsed() < Duration::from_secs(seconds) && !stop.load(Ordering::Relaxed) {
+    let mut line = Line::of(&proxy);
+    let upgrades = perform(&stage, |until| {
+        let mut upgrades = 0;
+        while until.goes_on() {
             thread::sleep(Duration::from_millis(500));
-            pid = line.upgrade(&proxy, pid);
+            line.upgrade(&proxy);
             upgrades += 1;
         }
         upgrades
     });
-    eventually("nothing is open", || {
-        let metrics = Metrics::of(&proxy);
-        metrics.sum("connections_active").abs() < 0.1 && metrics.sum("tunnels_active").abs() < 0.1
-    });
+    wait_until_nothing_is_open(&proxy);
     line.wait_for_all_but_the_last();
-    line.end();
+    line.signal(Signal::TERM);
     assert_eq!(proxy.wait_exit(), 0, "the first one had left with its last connection");
     let orderly = ledger.value("client_closed") + ledger.value("backend_closed");
     assert_eq!(orderly + ledger.value("reset"), ledger.value("tunnels"), "{:?}", ledger.all());
@@ -164,22 +191,14 @@ impl Drop for StopOnDrop<'_> {
 }
 
 /// Reloads, purges, and defects on demand, until time is up; returns the memory after the first of it.
-fn operate(
-    proxy: &Proxy,
-    driver: Driver,
-    (url, engine): (&str, &str),
-    stage: &Stage,
-    (stop, seconds): (&AtomicBool, u64),
-) -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "how long to go on")]
-    let began = Instant::now();
+fn operate(proxy: &Proxy, setting: &Setting<'_>, stage: &Stage, until: &Until<'_>) -> u64 {
     let (mut round, mut warm_kib) = (0, 0);
-    while began.elapsed() < Duration::from_secs(seconds) && !stop.load(Ordering::Relaxed) {
+    while until.goes_on() {
         round += 1;
         thread::sleep(Duration::from_millis(150));
         match round % 4 {
-            0 => proxy.reload(driver, &config(url, driver, engine, round / 4)),
-            1 => proxy.reload(driver, "[server.app]\nproxy_url = \"nonsense\"\n"),
+            0 => proxy.reload(setting.carrier, &setting.config(round / 4)),
+            1 => proxy.reload(setting.carrier, "[server.app]\nproxy_url = \"nonsense\"\n"),
             2 => {
                 let mut control = Client::connect(proxy.control_addr());
                 let purge = post_json(&mut control, "/invalidate", "{\"pattern\":\"GET:/c/1*\"}");
@@ -193,20 +212,24 @@ fn operate(
             }
             _ => {}
         }
-        if began.elapsed() < Duration::from_secs(1 + seconds / 3) {
+        if !until.is_warm() {
             warm_kib = proxy.rss_kib().max(warm_kib);
         }
     }
     warm_kib
 }
 
-/// Holds what the ends have seen against what the proxy has counted, and what it holds against nothing.
-fn reconcile(proxy: &mut Proxy, ledger: &Ledger, (base_fds, warm_kib): (usize, u64)) {
-    let exact = |name: &str| ledger.value(name).to_string().parse::<f64>().expect("a number");
+fn wait_until_nothing_is_open(proxy: &Proxy) {
     eventually("nothing is open", || {
         let metrics = Metrics::of(proxy);
         metrics.sum("connections_active").abs() < 0.1 && metrics.sum("tunnels_active").abs() < 0.1
     });
+}
+
+/// Holds what the ends have seen against what the proxy has counted, and what it holds against nothing.
+fn reconcile(proxy: &mut Proxy, ledger: &Ledger, (base_fds, warm_kib): (usize, u64)) {
+    let exact = |name: &str| ledger.value(name).to_string().parse::<f64>().expect("a number");
+    wait_until_nothing_is_open(proxy);
     let metrics = Metrics::of(proxy);
     let closed =
         |reason: &str| metrics.value(&format!("tunnel_closed_total{{reason=\"{reason}\"}}"));
@@ -253,22 +276,22 @@ fn reconcile(proxy: &mut Proxy, ledger: &Ledger, (base_fds, warm_kib): (usize, u
 
 #[test]
 fn on_io_uring_with_the_ring() {
-    soak(Driver::IoUring, "");
+    soak(Carrier::Ring, "");
 }
 
 #[test]
 fn on_io_uring_with_a_ring_of_four_buffers() {
-    soak(Driver::IoUring, "tunnel_buffers = 4\n");
+    soak(Carrier::Ring, "tunnel_buffers = 4\n");
 }
 
 #[test]
 fn on_io_uring_with_the_pump() {
-    soak(Driver::IoUring, "tunnel = \"pump\"\n");
+    soak(Carrier::Pump, "");
 }
 
 #[test]
 fn on_epoll() {
-    soak(Driver::Epoll, "");
+    soak(Carrier::Epoll, "");
 }
 
 on_both_drivers! {

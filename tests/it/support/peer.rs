@@ -177,12 +177,15 @@ impl Peer {
 
     /// Reads what is there, waiting for the first byte; empty when the other end closed.
     pub fn read_some(&mut self) -> Vec<u8> {
-        if self.early.is_empty()
-            && let Err(error) = self.receive("bytes")
-        {
-            panic!("{}: reading: {error}", self.role);
+        self.try_read_some().unwrap_or_else(|error| panic!("{}: reading: {error}", self.role))
+    }
+
+    /// As [`Peer::read_some`], where the other end may have reset the connection.
+    pub fn try_read_some(&mut self) -> io::Result<Vec<u8>> {
+        if self.early.is_empty() {
+            self.receive("bytes")?;
         }
-        self.consume(self.early.len())
+        Ok(self.consume(self.early.len()))
     }
 
     /// Reads until the other end closes its sending direction.
@@ -360,7 +363,8 @@ impl Peer {
     }
 }
 
-fn reset(error: &io::Error) -> bool {
+/// Whether an operation failed because the other end has reset the connection.
+pub fn reset(error: &io::Error) -> bool {
     // A peer that wrote after the reset was received sees a broken pipe.
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }

@@ -13,6 +13,7 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
+use super::setup::runtime;
 use super::{Carrier, GUARD, Watched, eventually};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_phantom-frame");
@@ -270,6 +271,8 @@ impl Drop for Proxy {
 /// Returns a start of the binary without arguments: plain text at INFO, everything through pipes.
 pub(super) fn command() -> Command {
     let binary = std::env::var_os("PHANTOM_FRAME_BINARY").unwrap_or_else(|| BINARY.into());
+    // It is started elsewhere.
+    let binary = std::path::absolute(binary).expect("a name");
     let mut command = Command::new(binary);
     command.env("RUST_LOG", "info").env("NO_COLOR", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -294,8 +297,8 @@ pub(super) fn completed(carrier: Carrier, toml: &str) -> String {
     }
     text.push_str(toml);
     if !toml.lines().any(|line| line.trim() == "[runtime]") {
-        text.push_str("\n[runtime]\ncores = 2\npin = false\n");
-        text.push_str(&carrier.keys());
+        text.push('\n');
+        text.push_str(&runtime(carrier, 2));
     }
     text
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Backend, BackendConn, Driver, GUARD, Proxy, Watched};
+use super::{Backend, BackendConn, Carrier, Driver, GUARD, Proxy, Watched};
 
-/// Returns the `[runtime]` table for this driver and number of unpinned workers.
-pub fn runtime(driver: Driver, cores: usize) -> String {
-    format!("[runtime]\ncores = {cores}\npin = false\ndriver = \"{}\"\n", driver.name())
+/// Returns the `[runtime]` table for this carrier, or driver, and number of unpinned workers.
+pub fn runtime(carrier: impl Into<Carrier>, cores: usize) -> String {
+    format!("[runtime]\ncores = {cores}\npin = false\n{}", carrier.into().keys())
 }
 
 /// Starts a proxy with one worker and one route, to `url`.

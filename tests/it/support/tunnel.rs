@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::setup::runtime;
 use super::{BackendConn, Carrier, Checksum, Client, GUARD, Peer, Proxy, Request, Watched};
 
 /// An upgrade request for `/`, as short as one can be.
@@ -22,7 +23,7 @@ pub fn route_to(url: &str) -> String {
 
 /// Returns the table that runs the proxy with a single worker.
 pub fn one_worker(carrier: impl Into<Carrier>) -> String {
-    format!("[runtime]\ncores = 1\npin = false\n{}", carrier.into().keys())
+    runtime(carrier, 1)
 }
 
 /// Opens a tunnel through the proxy.
