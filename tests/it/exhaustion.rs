@@ -33,13 +33,13 @@ fn echo_until_told(conn: &mut BackendConn) {
     }
 }
 
-/// Lets the proxy have so many descriptors.
-fn limit_descriptors(proxy: &Proxy, count: u64) {
+/// Lets the proxy have so many descriptors; returns how many it could have.
+pub(crate) fn limit_descriptors(proxy: &Proxy, count: u64) -> u64 {
     let pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a number")).expect("a process");
     // The child has ours.
     let maximum = getrlimit(Resource::Nofile).maximum;
-    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(count), maximum })
-        .expect("the limit of our own child");
+    let before = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(count), maximum });
+    before.expect("the limit of our own child").current.expect("a number")
 }
 
 /// Clock ticks of CPU time that the proxy has used.
@@ -189,12 +189,21 @@ on_both_drivers! {
 }
 
 /// How many ports toward one address there are in the network of the tests about ports.
-const PORTS: usize = 16;
+pub(crate) const PORTS: usize = 16;
 
-fn few_ports() {
-    let range = format!("41000 {}", 41000 + PORTS - 1);
-    fs::write("/proc/sys/net/ipv4/ip_local_port_range", range).expect("in a network of our own");
+/// Leaves the network of this thread with few ports; returns the range that it had.
+pub(crate) fn few_ports() -> String {
+    let before = fs::read_to_string(PORT_RANGE).expect("a range");
+    set_ports(&format!("41000 {}", 41000 + PORTS - 1));
+    before
 }
+
+/// Lets the network of this thread have these ports.
+pub(crate) fn set_ports(range: &str) {
+    fs::write(PORT_RANGE, range).expect("in a network of our own");
+}
+
+const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// Clients that have their ports already.
 fn connected(proxy: &Proxy, count: usize) -> Vec<Client> {

@@ -26,6 +26,9 @@ fn serve(conn: &mut BackendConn, ledger: &Ledger) -> Option<()> {
         // One of them is idle for as long as the run takes.
         conn.set_guard(Duration::from_hours(1));
         tunnel(conn, plan);
+        if plan.end == End::ClientLost {
+            ledger.count(plan.end.word());
+        }
         return None;
     }
     if let Some(plan) = Exchange::parse(&target) {

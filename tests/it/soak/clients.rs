@@ -1,13 +1,14 @@
 //! The clients of the soak: each repeats its kind of request with plans of its own until time is up.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 
 use super::ledger::Ledger;
 use super::plan::{End, Exchange, Tunnel, content, verify};
 use super::stream;
+use super::trouble::Far;
 use crate::support::{Client, Proxy, Random};
 
 /// What all clients share.
@@ -18,13 +19,25 @@ pub(super) struct Stage {
     /// Whether a connection has one request: a proxy that leaves closes idle ones, and who asks at that
     /// moment must ask again, as clients of HTTP/1.1 do.
     pub(super) asks_once: bool,
+    /// Held to write while nobody may ask anything; tunnels that are open go on.
+    pub(super) calm: RwLock<()>,
+    /// The far end of a cable, where there may be one.
+    pub(super) far: Option<Far>,
 }
 
 impl Stage {
     /// A stage in front of this proxy.
     pub(super) fn new(proxy: &Proxy, ledger: &Arc<Ledger>, asks_once: bool) -> Self {
         // Two at a time: a body's seed, and that of its answer.
-        Self { addr: proxy.addr(), ledger: Arc::clone(ledger), ids: AtomicU64::new(2), asks_once }
+        let ids = AtomicU64::new(2);
+        let (ledger, calm) = (Arc::clone(ledger), RwLock::default());
+        let addr = SocketAddr::from(([127, 0, 0, 1], proxy.addr().port()));
+        Self { addr, ledger, ids, asks_once, calm, far: None }
+    }
+
+    /// Waits until asking is allowed; it is for as long as the result lives.
+    pub(super) fn ask(&self) -> RwLockReadGuard<'_, ()> {
+        self.calm.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many requests a connection has that may have up to `most`.
@@ -36,14 +49,13 @@ impl Stage {
 /// One tunnel, from its request to its end.
 pub(super) fn tunnel(stage: &Stage, random: &mut Random) {
     let plan = Tunnel::random(random);
+    let asking = stage.ask();
     let mut client = Client::connect(stage.addr);
-    let mut request = format!(
-        "GET {plan} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: my-proto\r\n\r\n"
-    )
-    .into_bytes();
+    let mut request = plan.request().into_bytes();
     request.extend(content(plan.seed, 0, plan.early));
     client.send(request);
     assert_eq!(client.read_response_head().status, 101, "{plan}");
+    drop(asking);
     stage.ledger.count("tunnels");
     let up = if plan.end == End::ClientResets { plan.up.midpoint(plan.early) } else { plan.up };
     let mut writer = client.second_handle();
@@ -77,6 +89,7 @@ pub(super) fn tunnel(stage: &Stage, random: &mut Random) {
 
 /// An upgrade that the backend refuses, and what follows on the connection.
 pub(super) fn refused(stage: &Stage, random: &mut Random) {
+    let _asking = stage.ask();
     let code = ["200", "403", "404", "503"][random.below(4)];
     let mut client = Client::connect(stage.addr);
     client.send(format!(
@@ -88,6 +101,7 @@ pub(super) fn refused(stage: &Stage, random: &mut Random) {
 
 /// Some requests on one connection, each with a body of its own, sometimes in one piece.
 pub(super) fn exchanges(stage: &Stage, random: &mut Random) {
+    let _asking = stage.ask();
     let mut client = Client::connect(stage.addr);
     for _ in 0..stage.requests(12, random) {
         let count = if !stage.asks_once && random.below(4) == 0 { 3 } else { 1 };
@@ -112,6 +126,7 @@ pub(super) fn exchanges(stage: &Stage, random: &mut Random) {
 
 /// Pages out of the cache or into it, whole, in part, and confirmed.
 pub(super) fn pages(stage: &Stage, random: &mut Random) {
+    let _asking = stage.ask();
     let mut client = Client::connect(stage.addr);
     for _ in 0..stage.requests(20, random) {
         let number = u64::try_from(random.below(40)).expect("small");
@@ -140,6 +155,7 @@ pub(super) fn pages(stage: &Stage, random: &mut Random) {
 
 /// A backend that misbehaves: an error, or an answer that cannot be taken for a whole one.
 pub(super) fn broken(stage: &Stage, random: &mut Random) {
+    let _asking = stage.ask();
     let how = ["head", "length", "chunked", "garbage", "reset", "silent"][random.below(6)];
     let mut client = Client::connect(stage.addr);
     client.send(format!("GET /b/{how} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
@@ -175,6 +191,7 @@ pub(super) fn hostile(stage: &Stage, random: &mut Random) {
         "GET /evil HTTP/1.1\r\nHos".to_owned(),
     ];
     let shape = &shapes[random.below(shapes.len())];
+    let _asking = stage.ask();
     let mut client = Client::connect(stage.addr);
     client.try_send(shape.as_bytes()).ok();
     let (bytes, _) = client.read_until_closed();

@@ -10,6 +10,7 @@ mod clients;
 mod ledger;
 mod plan;
 mod stream;
+mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,9 +21,11 @@ use rustix::process::Signal;
 
 use clients::Stage;
 use ledger::Ledger;
+use trouble::Far;
 
 use crate::successor::Line;
 use crate::support::control::{Metrics, post_json};
+use crate::support::netns::Network;
 use crate::support::setup::runtime;
 use crate::support::tunnel::REQUEST;
 use crate::support::{Backend, Carrier, Client, Driver, Proxy, Random, eventually};
@@ -34,7 +37,7 @@ const SLACK_KIB: u64 = 16 * 1024;
 type Act = fn(&Stage, &mut Random);
 
 /// Who takes part.
-const CAST: [Act; 12] = [
+const CAST: [Act; 13] = [
     clients::tunnel,
     clients::tunnel,
     clients::tunnel,
@@ -47,6 +50,7 @@ const CAST: [Act; 12] = [
     clients::pages,
     clients::broken,
     clients::hostile,
+    trouble::cable,
 ];
 
 fn number(name: &str, default: u64) -> u64 {
@@ -67,6 +71,8 @@ struct Setting<'a> {
     /// More keys of `[runtime]`.
     keys: &'a str,
     backend: &'a Backend,
+    /// Another route.
+    far: String,
 }
 
 impl Setting<'_> {
@@ -74,14 +80,20 @@ impl Setting<'_> {
     fn config(&self, variant: u64) -> String {
         // Every tunnel ends by itself long before the end of patience.
         format!(
-            "drain_timeout = 60\n[server.app]\nproxy_url = \"{}\"\ncache_404_capacity = {}\n\
+            "drain_timeout = 60\n{}{}[server.app]\nproxy_url = \"{}\"\ncache_404_capacity = {}\n\
              [timeouts]\nhead = \"{}s\"\nresponse_head = \"1s\"\n\
+             tcp_keepalive = \"1s\"\ntcp_user_timeout = \"3s\"\n\
              [limits]\npool_idle_age = \"1s\"\nhead_fields = {}\n\
+             connections_per_address = {}\ntunnels_per_address = {}\n\
              [cache]\nmax_bytes = \"4MiB\"\n{}{}",
+            if self.far.is_empty() { "" } else { "bind = \"0.0.0.0\"\n" },
+            self.far,
             self.backend.url(),
             10 + variant % 3,
             1 + variant % 2,
             90 + variant % 5,
+            trouble::CONNECTIONS,
+            trouble::TUNNELS,
             runtime(self.carrier, 2),
             self.keys,
         )
@@ -105,15 +117,25 @@ impl Until<'_> {
     }
 }
 
+/// In a network of its own, where that is allowed: its ports can be taken away, and its cable cut.
 fn soak(carrier: Carrier, keys: &str) {
+    match Network::new() {
+        Some(network) => network.run(|| soak_here(carrier, keys, Far::new())),
+        None => soak_here(carrier, keys, None),
+    }
+}
+
+fn soak_here(carrier: Carrier, keys: &str, far: Option<Far>) {
     println!("soak: seed {}, {} s, {carrier:?}, {keys:?}", seed(), seconds());
     let ledger = Arc::<Ledger>::default();
     let backend = backend::start(&ledger);
-    let setting = Setting { carrier, keys, backend: &backend };
+    let route = far.as_ref().map_or_else(String::new, Far::route);
+    let setting = Setting { carrier, keys, backend: &backend, far: route };
     let failing = [("PHANTOM_FRAME_FAIL", "connection")];
     let mut proxy = Proxy::start_with(carrier, &setting.config(0), &failing);
     let base_fds = proxy.fd_count_at_rest();
-    let stage = Stage::new(&proxy, &ledger, false);
+    let mut stage = Stage::new(&proxy, &ledger, false);
+    stage.far = far;
     let mut idle = Client::connect(stage.addr);
     let echo = "GET /t/client_closed/7/5/5/0/0/0 HTTP/1.1";
     idle.send(REQUEST.replace("GET / HTTP/1.1", echo));
@@ -160,7 +182,8 @@ fn soak_through_upgrades(driver: Driver) {
     println!("soak: seed {}, {} s, {driver:?}, upgrades", seed(), seconds());
     let ledger = Arc::<Ledger>::default();
     let backend = backend::start(&ledger);
-    let setting = Setting { carrier: driver.into(), keys: "", backend: &backend };
+    let setting =
+        Setting { carrier: driver.into(), keys: "", backend: &backend, far: String::new() };
     let mut proxy = Proxy::start(driver, &setting.config(0));
     let stage = Stage::new(&proxy, &ledger, true);
     let mut line = Line::of(&proxy);
@@ -190,12 +213,19 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Reloads, purges, and defects on demand, until time is up; returns the memory after the first of it.
+/// Reloads, purges, and makes trouble, until time is up; returns the memory after the first of it.
 fn operate(proxy: &Proxy, setting: &Setting<'_>, stage: &Stage, until: &Until<'_>) -> u64 {
     let (mut round, mut warm_kib) = (0, 0);
+    let mut random = Random::new(seed().wrapping_mul(1000));
     while until.goes_on() {
         round += 1;
         thread::sleep(Duration::from_millis(150));
+        match round % 30 {
+            5 | 15 | 25 => trouble::crowd(stage, &mut random),
+            10 => trouble::no_descriptors(proxy, stage),
+            20 if stage.far.is_some() => trouble::no_ports(stage, &mut random),
+            _ => {}
+        }
         match round % 4 {
             0 => proxy.reload(setting.carrier, &setting.config(round / 4)),
             1 => proxy.reload(setting.carrier, "[server.app]\nproxy_url = \"nonsense\"\n"),
@@ -231,13 +261,19 @@ fn reconcile(proxy: &mut Proxy, ledger: &Ledger, (base_fds, warm_kib): (usize, u
     let exact = |name: &str| ledger.value(name).to_string().parse::<f64>().expect("a number");
     wait_until_nothing_is_open(proxy);
     let metrics = Metrics::of(proxy);
+    let failed =
+        |kind: &str| format!("backend_connect_errors_total{{server=\"app\",kind=\"{kind}\"}}");
     let closed =
         |reason: &str| metrics.value(&format!("tunnel_closed_total{{reason=\"{reason}\"}}"));
     assert!(
         metrics.are(&[
-            ("tunnels_total{server=\"app\"}", exact("tunnels")),
             ("tunnel_closed_total{reason=\"client_closed\"}", exact("client_closed")),
             ("tunnel_closed_total{reason=\"backend_closed\"}", exact("backend_closed")),
+            ("tunnel_closed_total{reason=\"client_lost\"}", exact("client_lost")),
+            ("tunnel_closed_total{reason=\"backend_lost\"}", exact("backend_lost")),
+            ("limited_total{limit=\"connections_per_address\"}", exact("connections too many")),
+            ("limited_total{limit=\"tunnels_per_address\"}", exact("tunnels too many")),
+            (&failed("no_port"), exact("no port")),
             ("panics_total", exact("panics")),
         ]),
         "{:?}\n{metrics:?}",
@@ -245,7 +281,11 @@ fn reconcile(proxy: &mut Proxy, ledger: &Ledger, (base_fds, warm_kib): (usize, u
     );
     let resets = closed("client_reset") + closed("backend_reset");
     assert!((resets - exact("reset")).abs() < 0.1, "{:?}\n{metrics:?}", ledger.all());
-    assert!((metrics.sum("tunnel_closed_total") - exact("tunnels")).abs() < 0.1, "{metrics:?}");
+    for total in ["tunnels_total", "tunnel_closed_total"] {
+        assert!((metrics.sum(total) - exact("tunnels")).abs() < 0.1, "{metrics:?}");
+    }
+    let short = metrics.value("connections_shed_total") + metrics.value(&failed("exhausted"));
+    assert!((short - exact("no descriptor")).abs() < 0.1, "{:?}\n{metrics:?}", ledger.all());
     for (direction, name) in [("client_to_backend", "up"), ("backend_to_client", "down")] {
         let carried = metrics.value(&format!("tunnel_bytes_total{{direction=\"{direction}\"}}"));
         let (least, more) = (exact(name), exact(&format!("{name} at most")));

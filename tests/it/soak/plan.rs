@@ -17,15 +17,18 @@ pub(super) enum End {
     BackendCloses,
     ClientResets,
     BackendResets,
+    /// The client is cut off.
+    ClientLost,
 }
 
 impl End {
     /// Every one, with its word in targets, which is also the reason in the metrics.
-    pub(super) const ALL: [(Self, &'static str); 4] = [
+    pub(super) const ALL: [(Self, &'static str); 5] = [
         (Self::ClientCloses, "client_closed"),
         (Self::BackendCloses, "backend_closed"),
         (Self::ClientResets, "client_reset"),
         (Self::BackendResets, "backend_reset"),
+        (Self::ClientLost, "client_lost"),
     ];
 
     /// The word in targets and metrics.
@@ -59,12 +62,26 @@ pub(super) struct Tunnel {
 impl Tunnel {
     /// Plans one.
     pub(super) fn random(random: &mut Random) -> Self {
-        let end = End::ALL[random.below(End::ALL.len())].0;
+        // The last one takes a cable.
+        let end = End::ALL[random.below(End::ALL.len() - 1)].0;
         let (seed, up, down) = (random.next_u64() >> 1, amount(random), amount(random));
         let early =
             if random.below(3) == 0 { random.below(up.min(EARLY_BYTES_MAX) + 1) } else { 0 };
         let slow = (random.below(8) == 0, random.below(8) == 0);
         Self { end, seed, up, down, early, slow }
+    }
+
+    /// Plans a short one.
+    pub(super) fn short(end: End, (up, down): (usize, usize), random: &mut Random) -> Self {
+        let seed = random.next_u64() >> 1;
+        Self { end, seed, up, down, early: 0, slow: (false, false) }
+    }
+
+    /// Returns the request that opens it, without early bytes.
+    pub(super) fn request(&self) -> String {
+        format!(
+            "GET {self} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: my-proto\r\n\r\n"
+        )
     }
 
     /// Reads what [`Tunnel`] shows.

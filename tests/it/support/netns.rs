@@ -1,7 +1,7 @@
 //! Networks of a test's own: a second host on a wire that can be cut, and a loopback with few ports.
 //!
 //! Needs root and `ip`. Without them the tests that use it say so and pass, unless
-//! `PHANTOM_FRAME_NETNS=1` insists, as CI does.
+//! `PHANTOM_FRAME_NETNS=1` insists, as CI does where it can make one.
 
 use std::fs::File;
 use std::process::Command;
@@ -33,7 +33,7 @@ impl Network {
         made.then_some(network)
     }
 
-    /// Lays a wire between this host and the network; returns the address of either end, ours first.
+    /// Lays a wire between the network of this thread and this one; returns the address of either end, ours first.
     pub fn wire(&self) -> [String; 2] {
         let (near, far) = self.ends();
         let net = format!("10.{}.{}", 100 + std::process::id() % 100, self.number);
@@ -51,6 +51,11 @@ impl Network {
     /// Cuts the wire: nobody is told, nothing arrives any more.
     pub fn cut(&self) {
         assert!(self.ip(&["link", "set", &self.ends().1, "down"]));
+    }
+
+    /// Mends the wire.
+    pub fn mend(&self) {
+        assert!(self.ip(&["link", "set", &self.ends().1, "up"]));
     }
 
     fn ends(&self) -> (String, String) {

@@ -169,6 +169,11 @@ impl Proxy {
         self.proc_entries("fd").len()
     }
 
+    /// Returns its open descriptors.
+    pub fn descriptors(&self) -> Vec<u64> {
+        self.proc_entries("fd").iter().map(|name| name.parse().expect("a number")).collect()
+    }
+
     /// Returns the number of its open descriptors once none of its threads is at work.
     ///
     /// Right after the start the workers are still opening theirs.
