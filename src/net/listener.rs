@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::net::{SendFlags, Shutdown, SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Keepalive, Stream};
@@ -149,6 +149,14 @@ pub fn start_connect(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Answers on a socket that was just accepted and closes it, all at once: a [`Stream`] on io_uring closes
+/// later, and who has no descriptor left needs this one back now.
+pub fn dismiss(socket: OwnedFd, answer: &[u8]) {
+    // A new socket takes this much; if not, the close says it all.
+    rustix::net::send(&socket, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).ok();
+    rustix::net::shutdown(&socket, Shutdown::Write).ok();
 }
 
 /// One worker's listening socket.

@@ -13,7 +13,7 @@ use super::spare::Spare;
 use crate::config::Accept;
 use crate::http1::reply::{self, Reply};
 use crate::metrics::{ConnectionPlace, Excess, Gauge, Limit, Loads, Permit, Place};
-use crate::net::listener::Listener;
+use crate::net::listener::{self, Listener};
 use crate::net::stream::{Shortage, shortage};
 use crate::net::{Stream, Watch, clock};
 use crate::proxy::outcome::RETRY_SECONDS;
@@ -130,6 +130,8 @@ impl Door {
     /// Accepts what waits, at most `count_max`; returns how many came.
     fn admit_up_to(&mut self, listener: &Listener, count_max: usize) -> io::Result<usize> {
         self.shard = self.shard.latest();
+        // Before others have what has become free: one client answered is less than all of them.
+        self.spare.restore();
         let mut count = 0;
         while count < count_max {
             let Some((socket, address)) = listener.try_accept()? else { break };
@@ -203,7 +205,6 @@ impl Door {
 
     /// Answers and closes, without waiting for anything.
     fn dismiss(&self, socket: OwnedFd, status: u16, text: &str, retry_after: u32) {
-        let Ok(stream) = Stream::new(socket) else { return };
         let mut head = self.shard.scratch.take_head();
         self.shard.date.with(|date| {
             let retry_after = Some(retry_after);
@@ -211,9 +212,7 @@ impl Door {
             let reply = Reply { status, text, close: true, date, answers_head, allow, retry_after };
             reply::write(&mut head, &reply);
         });
-        // A new socket takes this much; if not, the close says it all.
-        stream.try_write(&head).ok();
-        stream.shutdown_write();
+        listener::dismiss(socket, &head);
         self.shard.scratch.give_back_head(head);
     }
 

@@ -100,6 +100,29 @@ on_both_drivers! {
         tunnel.expect("after");
     }
 
+    fn those_who_wait_without_a_descriptor_are_told_many_at_a_time(driver) {
+        let backend = Backend::scripted(either);
+        let proxy = front(driver, &backend.url(), "");
+        let limit = proxy.descriptors().into_iter().max().expect("it has some") + 1;
+        proxy.signal(Signal::STOP);
+        let mut clients: Vec<_> = (0..300).map(|_| Client::connect(proxy.addr())).collect();
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        }
+        let before = limit_descriptors(&proxy, limit);
+        proxy.signal(Signal::CONT);
+        for client in &mut clients {
+            // Some have their turn when others have left.
+            let status = client.read_response().status;
+            assert!([200, 503].contains(&status), "{status}");
+        }
+        limit_descriptors(&proxy, before);
+        let metrics = Metrics::of(&proxy);
+        let [times, shed] = ["accept_errors_total{kind=\"no_descriptor\"}", "connections_shed_total"]
+            .map(|name| metrics.value(name));
+        assert!(shed >= 64.0 && times * 16.0 < shed, "{times} times for {shed}");
+    }
+
     fn without_a_port_upgrades_are_refused_at_once_until_one_is_free(driver) {
         let Some(network) = Network::new() else { return };
         network.run(|| {
