@@ -151,12 +151,13 @@ pub fn start_connect(
     }
 }
 
-/// Answers on a socket that was just accepted and closes it, all at once: a [`Stream`] on io_uring closes
+/// Answers on a socket that was just accepted and closes it, all at once: a [`Stream`] on `io_uring` closes
 /// later, and who has no descriptor left needs this one back now.
 pub fn dismiss(socket: OwnedFd, answer: &[u8]) {
     // A new socket takes this much; if not, the close says it all.
     rustix::net::send(&socket, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).ok();
     rustix::net::shutdown(&socket, Shutdown::Write).ok();
+    drop(socket);
 }
 
 /// One worker's listening socket.

@@ -1,32 +1,40 @@
-//! A descriptor kept in reserve for the day on which no other is left.
+//! Descriptors kept in reserve for the day on which no other is left.
 //!
-//! Without it a connection that cannot be accepted waits in the kernel's queue, and its client for a
-//! timeout. With it the client gets an answer: the reserve is closed, the connection accepted, answered
-//! and closed, and the reserve opened again.
+//! Without them a connection that cannot be accepted waits in the kernel's queue, and its client for a
+//! timeout. With them the client gets an answer: one of the reserve is closed, the connection accepted, answered
+//! and closed, and the reserve filled again. Another thread may be faster and have that number; so there are some
+//! more.
 
 use std::os::fd::OwnedFd;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+/// Arbitrary; each other thread that accepts may take one before this loop is heard again.
+const KEPT: usize = 4;
+
 /// The reserve of one accept loop.
 #[derive(Debug)]
-pub(super) struct Spare(Option<OwnedFd>);
+pub(super) struct Spare(Vec<OwnedFd>);
 
 impl Spare {
-    /// Opens it, if that is possible.
+    /// Opens them, as far as that is possible.
     pub(super) fn new() -> Self {
-        Self(open())
+        let mut spare = Self(Vec::with_capacity(KEPT));
+        spare.restore();
+        spare
     }
 
-    /// Closes it, so that something else can be opened; `false` if there is none.
+    /// Closes one, so that something else can be opened; `false` if there is none.
     pub(super) fn spend(&mut self) -> bool {
-        self.0.take().is_some()
+        self.0.pop().is_some()
     }
 
-    /// Opens it again, unless somebody was faster.
+    /// Opens those that are missing, unless somebody was faster.
     pub(super) fn restore(&mut self) {
-        if self.0.is_none() {
-            self.0 = open();
+        while self.0.len() < KEPT
+            && let Some(spare) = open()
+        {
+            self.0.push(spare);
         }
     }
 }
@@ -43,8 +51,9 @@ mod tests {
     #[test]
     fn what_was_spent_is_spent_until_it_is_restored() {
         let mut spare = Spare::new();
-        assert!(spare.spend() && !spare.spend());
-        spare.restore();
-        assert!(spare.spend());
+        for _ in 0..2 {
+            assert!((0..KEPT).all(|_| spare.spend()) && !spare.spend());
+            spare.restore();
+        }
     }
 }
