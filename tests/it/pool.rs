@@ -17,14 +17,18 @@ fn closing_on_reuse(before_closing: &'static str) -> Backend {
     })
 }
 
-/// Whether the kernel has acknowledged the end of a connection of `backend`: on a busy machine even
-/// loopback takes its time.
+/// Whether both ends of every connection of `backend` know that it has ended or was reset: on a busy machine
+/// even loopback takes its time.
 fn end_has_arrived(backend: &Backend) -> bool {
-    // proc_pid_net(5): the local address, and state 05 for FIN_WAIT2.
-    let local = format!(":{:04X} ", backend.addr().port());
+    // proc_pid_net(5): after a number the local address, the remote one, and the state: 01 for ESTABLISHED, 04
+    // for FIN_WAIT1.
+    let port = format!(":{:04X}", backend.addr().port());
     let table = std::fs::read_to_string("/proc/net/tcp").expect("procfs is there");
-    table.lines().any(|line| {
-        line.find(&local).is_some_and(|at| at < 24) && line.split_whitespace().nth(3) == Some("05")
+    !table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_ours =
+            fields.by_ref().take(2).filter(|address| address.ends_with(&port)).count() > 0;
+        is_ours && matches!(fields.next(), Some("01" | "04"))
     })
 }
 
@@ -105,6 +109,7 @@ on_both_drivers! {
         assert_eq!(client.get("/").text(), "first");
         received.open();
         backend.wait_for_scripts(1);
+        eventually("the reset has reached the proxy", || end_has_arrived(&backend));
         client.send("POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi");
         assert_eq!(client.read_response().text(), "POST /p hi");
     }
