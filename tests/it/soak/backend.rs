@@ -44,7 +44,9 @@ fn serve(conn: &mut BackendConn, ledger: &Ledger) -> Option<()> {
         conn.send(format!("HTTP/1.1 {code} No\r\nContent-Length: 2\r\n\r\nno"));
         return Some(());
     }
-    misbehave(conn, target.strip_prefix("/b/").unwrap_or_else(|| panic!("{target} came through")));
+    let how = target.strip_prefix("/b/").unwrap_or_else(|| panic!("{target} came through"));
+    ledger.count(&format!("asked for {how}"));
+    misbehave(conn, how);
     None
 }
 

@@ -9,7 +9,7 @@ use super::ledger::Ledger;
 use super::plan::{End, Exchange, Tunnel, content, verify};
 use super::stream;
 use super::trouble::Far;
-use crate::support::{Client, Proxy, Random};
+use crate::support::{Client, Proxy, Random, eventually};
 
 /// What all clients share.
 pub(super) struct Stage {
@@ -155,10 +155,17 @@ pub(super) fn pages(stage: &Stage, random: &mut Random) {
 
 /// A backend that misbehaves: an error, or an answer that cannot be taken for a whole one.
 pub(super) fn broken(stage: &Stage, random: &mut Random) {
-    let _asking = stage.ask();
+    let asking = stage.ask();
     let how = ["head", "length", "chunked", "garbage", "reset", "silent"][random.below(6)];
     let mut client = Client::connect(stage.addr);
+    let asked = || stage.ledger.value("asked for silent");
+    let before = asked();
     client.send(format!("GET /b/{how} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
+    if how == "silent" {
+        // From then on nothing but patience is needed.
+        eventually("the backend is asked", || asked() > before);
+        drop(asking);
+    }
     let (bytes, _) = client.read_until_closed();
     let text = String::from_utf8_lossy(&bytes);
     let is_cut = match how {

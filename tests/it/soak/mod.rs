@@ -81,7 +81,7 @@ impl Setting<'_> {
         // Every tunnel ends by itself long before the end of patience.
         format!(
             "drain_timeout = 60\n{}{}[server.app]\nproxy_url = \"{}\"\ncache_404_capacity = {}\n\
-             [timeouts]\nhead = \"{}s\"\nresponse_head = \"1s\"\n\
+             [timeouts]\nhead = \"{}s\"\nresponse_head = \"3s\"\n\
              tcp_keepalive = \"1s\"\ntcp_user_timeout = \"3s\"\n\
              [limits]\npool_idle_age = \"1s\"\nhead_fields = {}\n\
              connections_per_address = {}\ntunnels_per_address = {}\n\
@@ -222,7 +222,7 @@ fn operate(proxy: &Proxy, setting: &Setting<'_>, stage: &Stage, until: &Until<'_
         thread::sleep(Duration::from_millis(150));
         match round % 30 {
             5 | 15 | 25 => trouble::crowd(stage, &mut random),
-            10 => trouble::no_descriptors(proxy, stage),
+            10 => trouble::no_descriptors(proxy, stage, &mut random),
             20 if stage.far.is_some() => trouble::no_ports(stage, &mut random),
             _ => {}
         }

@@ -21,8 +21,7 @@ const TOO_MANY: usize = 16;
 
 /// A crowd from an address of its own, each of which asks for a tunnel.
 pub(super) fn crowd(stage: &Stage, random: &mut Random) {
-    let mut part = || 1 + random.below(254);
-    let source = format!("127.{}.{}.{}", part(), part(), part());
+    let source = address(random);
     let mut clients: Vec<_> =
         (0..CONNECTIONS + TOO_MANY).map(|_| Client::connect_from(&source, stage.addr)).collect();
     let plan = Tunnel::short(End::ClientCloses, (0, 0), random);
@@ -47,14 +46,16 @@ pub(super) fn crowd(stage: &Stage, random: &mut Random) {
     ledger.add("tunnels too many", CONNECTIONS - TUNNELS);
 }
 
-/// Takes the descriptors away until somebody is told so. Tunnels go on, and then everybody is served.
-pub(super) fn no_descriptors(proxy: &Proxy, stage: &Stage) {
+/// Takes the descriptors away: no more than are open, and clients from other addresses come until one is told
+/// so. Tunnels go on, and then everybody is served.
+pub(super) fn no_descriptors(proxy: &Proxy, stage: &Stage, random: &mut Random) {
     let _calm = stage.calm.write().unwrap_or_else(PoisonError::into_inner);
-    let mut limit = room_for(proxy, 3);
+    // None above it: those in reserve are to be of use.
+    let limit = proxy.descriptors().into_iter().max().expect("it has some") + 1;
     let before = limit_descriptors(proxy, limit);
     let mut held = Vec::new();
-    let ask = || {
-        let mut client = Client::connect(stage.addr);
+    let ask = |source: &str| {
+        let mut client = Client::connect_from(source, stage.addr);
         client.try_send(b"GET /r/200 HTTP/1.1\r\nHost: h\r\n\r\n").ok();
         let answer = client.read_response();
         assert!(answer.status == 200 || answer.field("retry-after").is_some(), "{answer:?}");
@@ -63,27 +64,28 @@ pub(super) fn no_descriptors(proxy: &Proxy, stage: &Stage) {
         (client, answer.status)
     };
     loop {
-        let (client, status) = ask();
-        held.push(client);
-        if status == 503 {
+        let source = address(random);
+        let clients: Vec<_> = (0..CONNECTIONS / 2).map(|_| ask(&source)).collect();
+        let is_told = clients.iter().any(|(_, status)| *status == 503);
+        held.extend(clients);
+        if is_told {
             break;
         }
-        assert!(held.len() < CONNECTIONS / 2, "more connections than descriptors");
-        // Tunnels that end and connections that were idle for long give theirs back.
-        limit = limit.min(room_for(proxy, 1));
-        limit_descriptors(proxy, limit);
+        assert!(held.len() < 1000, "more connections than descriptors");
     }
     held.clear();
     limit_descriptors(proxy, before);
-    eventually("a client is served again", || ask().1 == 200);
+    for _ in 0..2 {
+        // Either worker has had time to look again.
+        thread::sleep(Duration::from_millis(100));
+        eventually("a client is served again", || ask("127.0.0.1").1 == 200);
+    }
 }
 
-/// Returns the limit under which the proxy gets just so many descriptors more.
-fn room_for(proxy: &Proxy, more: usize) -> u64 {
-    let taken = proxy.descriptors();
-    let last =
-        (0..).filter(|number| !taken.contains(number)).nth(more - 1).expect("there are more");
-    last + 1
+/// An address that nobody else has.
+fn address(random: &mut Random) -> String {
+    let mut part = || 1 + random.below(254);
+    format!("127.{}.{}.{}", part(), part(), part())
 }
 
 /// Takes the ports away until an upgrade is refused for want of one. What is open goes on.
