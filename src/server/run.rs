@@ -273,7 +273,7 @@ impl Shared {
         levels: Option<Levels>,
     ) -> io::Result<Self> {
         let open_files = limits::raise_open_files();
-        let connections_default = limits::connections_max(open_files);
+        let connections_default = limits::connections_max(open_files, workers);
         let connections_max = config.limits.connections_max.unwrap_or(connections_default);
         tracing::info!("Open files limit: {open_files}, connections limit: {connections_max}");
         let tunnels_max = config.limits.tunnels_max.unwrap_or(usize::MAX);
