@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Keepalive, Stream};
+use super::{Keepalive, Stream, pacing};
 
 /// Connections the kernel keeps for us between two accepts, capped by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -30,7 +30,7 @@ pub struct Options {
 /// Binds and listens on `address`; `workers` sockets that share it.
 ///
 /// A port of 0 is chosen by the kernel once and shared by all. Accepted sockets inherit
-/// `TCP_NODELAY` and `options.keepalive`.
+/// `TCP_NODELAY`, `options.keepalive`, and what [`pacing::ease`] does.
 ///
 /// # Errors
 ///
@@ -66,6 +66,7 @@ pub fn complete(
     options: Options,
 ) -> io::Result<Vec<net::TcpListener>> {
     for listener in &group {
+        pacing::ease(listener, listener.local_addr()?.ip());
         let socket = SockRef::from(listener);
         socket.set_tcp_nodelay(true)?;
         options.keepalive.replace(&socket)?;
@@ -111,6 +112,7 @@ fn socket(address: SocketAddr, options: Options) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     options.keepalive.apply(&SockRef::from(&socket))?;
+    pacing::ease(&socket, address.ip());
     Ok(socket)
 }
 
@@ -138,6 +140,7 @@ pub fn start_connect(
     let socket = new_socket(address)?;
     socket.set_tcp_nodelay(true)?;
     keepalive.apply(&SockRef::from(&socket))?;
+    pacing::ease(&socket, address.ip());
     if let Some(source) = source {
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
@@ -164,6 +167,8 @@ pub fn dismiss(socket: OwnedFd, answer: &[u8]) {
 #[derive(Debug)]
 pub struct Listener {
     socket: net::TcpListener,
+    /// Whether accepted sockets have inherited what [`pacing::ease`] does.
+    is_local: bool,
     /// A second handle, on which the runtime waits; it knows readiness of connected streams only.
     readiness: Stream,
 }
@@ -176,7 +181,8 @@ impl Listener {
     /// No descriptor is left.
     pub fn new(socket: net::TcpListener) -> io::Result<Self> {
         let readiness = Stream::new(socket.as_fd().try_clone_to_owned()?)?;
-        Ok(Self { socket, readiness })
+        let is_local = socket.local_addr()?.ip().to_canonical().is_loopback();
+        Ok(Self { socket, is_local, readiness })
     }
 
     /// Waits until a connection can be accepted.
@@ -204,7 +210,7 @@ impl Listener {
         loop {
             match acceptfrom_with(&self.socket, flags) {
                 Ok((socket, Some(address))) => match SocketAddr::try_from(address) {
-                    Ok(address) => return Ok(Some((socket, address))),
+                    Ok(address) => return Ok(Some((self.eased(socket, address), address))),
                     Err(_) => drop(socket),
                 },
                 Ok((socket, None)) => drop(socket),
@@ -214,6 +220,13 @@ impl Listener {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn eased(&self, socket: OwnedFd, peer: SocketAddr) -> OwnedFd {
+        if !self.is_local {
+            pacing::ease(&socket, peer.ip());
+        }
+        socket
     }
 }
 

@@ -16,6 +16,7 @@ pub mod inbox;
 pub mod keepalive;
 pub mod linger;
 pub mod listener;
+pub mod pacing;
 pub mod relay;
 pub mod stream;
 pub mod sweeper;

@@ -102,6 +102,9 @@ mod defects;
 // From where the backend is connected to.
 #[cfg(test)]
 mod sources;
+// Congestion control toward this host.
+#[cfg(test)]
+mod loopback;
 // What runs out, and who is gone without a word.
 #[cfg(test)]
 mod exhaustion;

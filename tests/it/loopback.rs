@@ -1,0 +1,97 @@
+//! Sockets whose other end is this host send unpaced, where the system's congestion control paces; others do
+//! as the system says.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use crate::support::netns::Network;
+use crate::support::setup::runtime;
+use crate::support::tunnel::{accept, echo, open};
+use crate::support::{Backend, Client, Driver, Proxy};
+
+const CONTROLS: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
+
+/// Has sockets of this thread's network paced; `false` where the kernel cannot.
+fn pace() -> bool {
+    let has_bbr =
+        fs::read_to_string(AVAILABLE).expect("a list").split_whitespace().any(|name| name == "bbr");
+    if has_bbr {
+        fs::write(CONTROLS, "bbr").expect("in a network of our own");
+    } else {
+        println!("skipped: the kernel has no bbr");
+    }
+    has_bbr
+}
+
+/// The congestion control of the socket between these, by its own end first.
+fn control(own: SocketAddr, other: SocketAddr) -> String {
+    let output = Command::new("ss").args(["-tinHO"]).output().expect("iproute2").stdout;
+    let output = String::from_utf8(output).expect("text");
+    let ends = [own.to_string(), other.to_string()];
+    let line = output.lines().find(|line| line.split_whitespace().skip(3).take(2).eq(&ends));
+    let line = line.unwrap_or_else(|| panic!("no {ends:?} in {output}"));
+    line.split_whitespace().nth(5).expect("its name").to_owned()
+}
+
+fn echoing() -> Backend {
+    Backend::scripted(|conn, _| {
+        accept(conn);
+        echo(conn);
+    })
+}
+
+fn start(driver: Driver, bind: &str, url: &str) -> Proxy {
+    let runtime = runtime(driver, 1);
+    Proxy::start(
+        driver,
+        &format!("bind = \"{bind}\"\n[server.app]\nproxy_url = \"{url}\"\n{runtime}"),
+    )
+}
+
+on_both_drivers! {
+    fn both_ends_on_this_host_send_unpaced(driver) {
+        let Some(network) = Network::new() else { return };
+        network.run(|| {
+            if !pace() {
+                return;
+            }
+            for bind in ["127.0.0.1", "0.0.0.0"] {
+                let backend = echoing();
+                let proxy = start(driver, bind, &backend.url());
+                let client = open(&proxy);
+                let client = client.stream().local_addr().expect("it has one");
+                let front = SocketAddr::from(([127, 0, 0, 1], proxy.addr().port()));
+                assert_eq!(control(front, client), "reno", "{bind}");
+                assert_eq!(control(client, front), "bbr", "not ours to decide");
+                let lines = Command::new("ss").args(["-tnH"]).output().expect("iproute2").stdout;
+                let lines = String::from_utf8(lines).expect("text");
+                let to = backend.addr().to_string();
+                let line = lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+                let own = line.into_iter().find(|line| line[4] == to).expect("a connection")[3].to_owned();
+                assert_eq!(control(own.parse().expect("an address"), backend.addr()), "reno");
+            }
+        });
+    }
+
+    fn a_client_on_another_host_is_left_to_the_system(driver) {
+        let (Some(here), Some(there)) = (Network::new(), Network::new()) else { return };
+        here.run(|| {
+            if !pace() {
+                return;
+            }
+            let [near, _] = there.wire();
+            let backend = echoing();
+            let proxy = start(driver, "0.0.0.0", &backend.url());
+            let front = SocketAddr::new(near.parse().expect("an address"), proxy.addr().port());
+            let client = there.run(|| {
+                let mut client = Client::connect(front);
+                client.send(crate::support::tunnel::REQUEST);
+                assert_eq!(client.read_response_head().status, 101);
+                client
+            });
+            assert_eq!(control(front, client.stream().local_addr().expect("it has one")), "bbr");
+        });
+    }
+}
