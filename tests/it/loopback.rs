@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 
+use crate::successor::Line;
 use crate::support::netns::Network;
 use crate::support::setup::runtime;
 use crate::support::tunnel::{accept, echo, open};
@@ -33,6 +34,16 @@ fn control(own: SocketAddr, other: SocketAddr) -> String {
     let line = output.lines().find(|line| line.split_whitespace().skip(3).take(2).eq(&ends));
     let line = line.unwrap_or_else(|| panic!("no {ends:?} in {output}"));
     line.split_whitespace().nth(5).expect("its name").to_owned()
+}
+
+/// The congestion control of the proxy's only connection to a backend.
+fn toward(backend: &Backend) -> String {
+    let output = Command::new("ss").args(["-tnH"]).output().expect("iproute2").stdout;
+    let output = String::from_utf8(output).expect("text");
+    let mut rows = output.lines().map(|line| line.split_whitespace().skip(3).collect::<Vec<_>>());
+    let to = backend.addr().to_string();
+    let row = rows.find(|row| row[1] == to).unwrap_or_else(|| panic!("nobody in {output}"));
+    control(row[0].parse().expect("an address"), backend.addr())
 }
 
 fn echoing() -> Backend {
@@ -65,13 +76,24 @@ on_both_drivers! {
                 let front = SocketAddr::from(([127, 0, 0, 1], proxy.addr().port()));
                 assert_eq!(control(front, client), "reno", "{bind}");
                 assert_eq!(control(client, front), "bbr", "not ours to decide");
-                let lines = Command::new("ss").args(["-tnH"]).output().expect("iproute2").stdout;
-                let lines = String::from_utf8(lines).expect("text");
-                let to = backend.addr().to_string();
-                let line = lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-                let own = line.into_iter().find(|line| line[4] == to).expect("a connection")[3].to_owned();
-                assert_eq!(control(own.parse().expect("an address"), backend.addr()), "reno");
+                assert_eq!(toward(&backend), "reno");
             }
+        });
+    }
+
+    fn the_next_process_knows_as_well(driver) {
+        let Some(network) = Network::new() else { return };
+        network.run(|| {
+            if !pace() {
+                return;
+            }
+            let backend = echoing();
+            let proxy = start(driver, "127.0.0.1", &backend.url());
+            // It has a listener from the first one, which is unpaced already.
+            let mut line = Line::of(&proxy);
+            line.upgrade(&proxy);
+            let _client = open(&proxy);
+            assert_eq!(toward(&backend), "reno");
         });
     }
 
