@@ -1,7 +1,7 @@
 //! Sockets whose other end is this host: there is no network between, and pacing toward it costs timers only.
 //!
 //! Where the system's congestion control is BBR, which it often is on hosts with clients far away, the kernel
-//! paces every socket by a timer of its own. Streams through a tunnel to a backend on loopback took 2.5 times
+//! paces every socket by a timer of its own. Streams through a tunnel to a backend on loopback took 2.5 to 3 times
 //! the CPU for it.
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ const UNPACED: &str = "reno";
 /// Has a socket send unpaced if `peer` is a loopback address and the system's default would pace it.
 ///
 /// Before it connects or listens it has all of its effect, and accepted sockets inherit it. On one that is
-/// connected the timers stay, and fire half as often.
+/// connected it has less: what has begun to pace goes on, at the higher rate of the other control.
 pub fn ease(socket: impl AsFd, peer: IpAddr) {
     static DEFAULT_PACES: OnceLock<bool> = OnceLock::new();
     if peer.to_canonical().is_loopback() && *DEFAULT_PACES.get_or_init(|| default_paces(peer)) {

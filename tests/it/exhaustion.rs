@@ -42,6 +42,12 @@ pub(crate) fn limit_descriptors(proxy: &Proxy, count: u64) -> u64 {
     before.expect("the limit of our own child").current.expect("a number")
 }
 
+/// Lets the proxy have no descriptor above those that are open, so that those in reserve are of use; returns how
+/// many it could have.
+pub(crate) fn freeze_descriptors(proxy: &Proxy) -> u64 {
+    limit_descriptors(proxy, proxy.descriptors().into_iter().max().expect("it has some") + 1)
+}
+
 /// Clock ticks of CPU time that the proxy has used.
 pub(crate) fn ticks(proxy: &Proxy) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", proxy.pid())).expect("it lives");
@@ -103,13 +109,12 @@ on_both_drivers! {
     fn those_who_wait_without_a_descriptor_are_told_many_at_a_time(driver) {
         let backend = Backend::scripted(either);
         let proxy = front(driver, &backend.url(), "");
-        let limit = proxy.descriptors().into_iter().max().expect("it has some") + 1;
         proxy.signal(Signal::STOP);
         let mut clients: Vec<_> = (0..300).map(|_| Client::connect(proxy.addr())).collect();
         for client in &mut clients {
             client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
         }
-        let before = limit_descriptors(&proxy, limit);
+        let before = freeze_descriptors(&proxy);
         proxy.signal(Signal::CONT);
         for client in &mut clients {
             // Some have their turn when others have left.

@@ -7,9 +7,8 @@ use std::process::Command;
 
 use crate::successor::Line;
 use crate::support::netns::Network;
-use crate::support::setup::runtime;
-use crate::support::tunnel::{accept, echo, open};
-use crate::support::{Backend, Client, Driver, Proxy};
+use crate::support::tunnel::{accept, echo, one_worker, open, open_at, route_to};
+use crate::support::{Backend, Driver, Proxy};
 
 const CONTROLS: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
@@ -54,11 +53,7 @@ fn echoing() -> Backend {
 }
 
 fn start(driver: Driver, bind: &str, url: &str) -> Proxy {
-    let runtime = runtime(driver, 1);
-    Proxy::start(
-        driver,
-        &format!("bind = \"{bind}\"\n[server.app]\nproxy_url = \"{url}\"\n{runtime}"),
-    )
+    Proxy::start(driver, &format!("bind = \"{bind}\"\n{}{}", route_to(url), one_worker(driver)))
 }
 
 on_both_drivers! {
@@ -107,12 +102,7 @@ on_both_drivers! {
             let backend = echoing();
             let proxy = start(driver, "0.0.0.0", &backend.url());
             let front = SocketAddr::new(near.parse().expect("an address"), proxy.addr().port());
-            let client = there.run(|| {
-                let mut client = Client::connect(front);
-                client.send(crate::support::tunnel::REQUEST);
-                assert_eq!(client.read_response_head().status, 101);
-                client
-            });
+            let client = there.run(|| open_at(front));
             assert_eq!(control(front, client.stream().local_addr().expect("it has one")), "bbr");
         });
     }

@@ -2,7 +2,7 @@
 
 use crate::support::netns::Network;
 use crate::support::setup::runtime;
-use crate::support::tunnel::{Gate, REQUEST, accept, echo};
+use crate::support::tunnel::{Gate, accept, echo, open};
 use crate::support::{Backend, Client, Driver, Proxy};
 
 /// A second of silence, then a probe a second, and three seconds of patience.
@@ -18,12 +18,7 @@ fn front(driver: Driver, bind: &str, url: &str, engine: &str) -> Proxy {
 
 /// A client on the far end of the wire, in a tunnel.
 fn open_from_afar(network: &Network, proxy: &Proxy) -> Client {
-    network.run(|| {
-        let mut client = Client::connect(proxy.addr());
-        client.send(REQUEST);
-        assert_eq!(client.read_response_head().status, 101);
-        client
-    })
+    network.run(|| open(proxy))
 }
 
 on_both_drivers! {
@@ -79,7 +74,7 @@ on_both_drivers! {
                 })
             });
             let proxy = front(driver, "127.0.0.1", &backend.url(), engine);
-            let mut client = crate::support::tunnel::open(&proxy);
+            let mut client = open(&proxy);
             client.send("hello");
             client.expect("hello");
             network.cut();

@@ -2,6 +2,7 @@
 //!
 //! The protocol is one of our own: the proxy must not care, and a test reads its bytes as they are.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,12 @@ pub fn one_worker(carrier: impl Into<Carrier>) -> String {
 
 /// Opens a tunnel through the proxy.
 pub fn open(proxy: &Proxy) -> Client {
-    let mut client = Client::connect(proxy.addr());
+    open_at(proxy.addr())
+}
+
+/// Opens a tunnel through the proxy that listens there.
+pub fn open_at(addr: SocketAddr) -> Client {
+    let mut client = Client::connect(addr);
     client.send(REQUEST);
     assert_eq!(client.read_response_head().status, 101);
     client
