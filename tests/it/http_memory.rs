@@ -1,7 +1,7 @@
 //! Large bodies go through in constant memory.
 
 use crate::support::setup::{front, ok};
-use crate::support::{Backend, Client, Proxy, eventually};
+use crate::support::{Backend, Client, Proxy};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -47,34 +47,7 @@ fn assert_bounded(before: u64, peak: u64) {
     assert!(growth < GROWTH_MAX_KIB, "grew by {growth} KiB, from {before}");
 }
 
-/// Clients at once; far more than the 256 from which on the proxy takes them for a burst.
-#[cfg(target_env = "gnu")]
-const BURST: usize = 500;
-
 on_both_drivers! {
-    #[cfg(target_env = "gnu")]
-    fn a_burst_of_connections_leaves_no_memory_behind(driver) {
-        let proxy = front(driver, "http://127.0.0.1:9", "");
-        drop(Client::connect(proxy.addr()));
-        let before = proxy.rss_kib();
-        let head = format!("GET /{} HTTP/1.1\r\n", "x".repeat(3000));
-        let mut clients: Vec<_> = (0..BURST)
-            .map(|_| {
-                let mut client = Client::connect(proxy.addr());
-                client.send(&head);
-                client
-            })
-            .collect();
-        let mut peak = 0;
-        eventually("every head is being read", || {
-            peak = proxy.rss_kib();
-            peak >= before + 5 * u64::try_from(BURST).expect("a number")
-        });
-        // The last one keeps what lies below it.
-        drop(clients.drain(..BURST - 1));
-        eventually("it is given back", || proxy.rss_kib() < before + (peak - before) / 2);
-    }
-
     fn a_large_upload_takes_no_memory(driver) {
         let backend = Backend::scripted(|conn, _| {
             loop {
